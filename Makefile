@@ -1,0 +1,70 @@
+# What people and CI run; `make help` lists it. The first target that needs Python makes .venv.
+
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n $(WORKERS) --dist loadfile
+STAMP := $(VENV)/.installed
+SOURCES := $(wildcard hub clients tests experiments)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo style format lint types test unit contract e2e browser soak bench coverage clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## .venv with everything; again only when pyproject.toml changes
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: setup ## a hub with a simulated contact centre; Ctrl-C ends it
+	@$(BIN)/hub demo $(ARGS)
+
+style: setup lint ## formatting, lint, direction of imports
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+
+format: setup ## rewrite the sources as `make style` wants them
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+lint: setup ## imports go one way
+	$(BIN)/lint-imports
+
+types: setup ## mypy --strict
+	$(BIN)/mypy
+
+test: setup ## every test but those below that say otherwise
+	$(PYTEST) $(PARALLEL) $(ARGS)
+
+unit: setup ## pure tests, milliseconds each
+	$(PYTEST) $(PARALLEL) $(wildcard tests/unit tests/property) $(ARGS)
+
+contract: setup ## the ports' batteries on real engines
+	$(PYTEST) $(PARALLEL) tests/contract $(ARGS)
+
+e2e: setup ## real hubs, real sockets, faults
+	$(PYTEST) $(PARALLEL) $(wildcard tests/e2e tests/faults) $(ARGS)
+
+browser: setup ## the pages in Chromium
+	$(PYTEST) -m browser $(ARGS)
+
+soak: setup ## long runs: memory flat, nothing lost
+	$(PYTEST) -m soak --timeout 0 $(ARGS)
+
+bench: setup ## measurements, alone on the machine
+	$(PYTEST) -m bench --timeout 0 -s $(ARGS)
+
+coverage: setup ## what the unit tests cover, with branches
+	$(BIN)/coverage run -m pytest $(wildcard tests/unit tests/property) $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+clean: ## remove what the targets made, but not the data of a hub
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

@@ -1,0 +1,227 @@
+"""
+The measurements: each takes a running hub, makes its own organization there, and returns plain numbers.
+
+Times of frames are taken where the bytes arrive. A message carries when it was due in its text (`@<ns>@`), so that its
+age at a screen counts from the schedule and not from when the generator got round to it.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from clients.launch import HubProcess
+from clients.load.figures import spread
+from clients.load.line import Line, open_line
+from clients.load.platform import TEXT, Platform, bodies_of, message
+from clients.load.schedule import at_rate
+from clients.tokens import SUPERVISOR_PERMISSIONS, make_token
+
+MONITORS_A_SESSION: Final = 100  # the hub's limit
+SETTLE_S: Final = 10.0  # the longest wait for frames that are still on their way
+
+
+@dataclass
+class Target:
+    """Where a measurement sends: a hub's address and its tokens, in an organization of the measurement's own."""
+
+    url: str
+    secret: str
+    org: str = field(default_factory=lambda: "load-" + secrets.token_hex(4))
+
+    def token(self, role: str, sub: str) -> str:
+        """A token with every right of the role."""
+        permissions = SUPERVISOR_PERMISSIONS if role == "supervisor" else ()
+        return make_token(self.secret, role, sub, org=self.org, permissions=permissions)
+
+    def platform(self, connections: int = 4) -> Platform:
+        """A connector by HTTP."""
+        return Platform(self.url, self.token("connector", "load-platform"), connections)
+
+    async def supervisor(self, number: int, on_event: Callable[[dict[str, Any], int], None] | None = None) -> Line:
+        """A supervisor's socket, Available."""
+        line = await open_line(self.url, "/v1/supervisor", self.token("supervisor", f"sup-{number}"), on_event)
+        await line.tell("status.set", status="available")
+        return line
+
+
+def names(count: int) -> list[str]:
+    """Conversation ids."""
+    return [f"c{number:06}" for number in range(count)]
+
+
+# Ingest
+
+
+async def ingest_rate(target: Target, conversations: int, seconds: float, batch: int = 100) -> dict[str, Any]:
+    """
+    Messages a second that the hub takes by NDJSON requests of `batch`, each message in another conversation.
+
+    The conversations exist; bodies are prepared before the clock starts. Four connections, as fast as the hub answers.
+    """
+    platform, every = target.platform(), names(conversations)
+    sent = taken_s = 0.0
+    chunk = batch * 40
+    number = 0
+    while taken_s < seconds:
+        events = [message(every[(number + i) % conversations], f"i{number + i}", TEXT) for i in range(chunk)]
+        number += chunk
+        taken_s += await platform.post_all(bodies_of(events, batch))
+        sent += chunk
+    await platform.close()
+    return {
+        "messages": int(sent),
+        "seconds": round(taken_s, 3),
+        "per_second": round(sent / taken_s, 1),
+        "results": dict(platform.results),
+    }
+
+
+# Freshness of monitors
+
+
+class Ages:
+    """Ages in ms of messages at the sockets, by the time in their text."""
+
+    def __init__(self) -> None:
+        self.ms: list[float] = []
+
+    def take(self, event: dict[str, Any], now_ns: int) -> None:
+        """Note a message's age; other events have none."""
+        if event["event"] == "message.created" and (text := str(event["data"]["text"])).startswith("@"):
+            self.ms.append((now_ns - int(text.split("@", 2)[1])) / 1e6)
+
+
+async def start_monitors(lines: Sequence[Line], conversations: Sequence[str]) -> None:
+    """Monitor the conversations, an equal share of them at each socket."""
+    for at, line in enumerate(lines):
+        shares = conversations[at :: len(lines)]
+        await asyncio.gather(*(line.tell("monitor.start", conversation_id=name) for name in shares))
+
+
+async def monitor_freshness(
+    target: Target, conversations: int, per_second: float, seconds: float, batch: int = 10
+) -> dict[str, Any]:
+    """
+    How old messages are when they reach the monitors' sockets, in ms since their request was due.
+
+    All `conversations` are monitored, 100 at a socket; messages come at a constant rate in requests of `batch`.
+    """
+    platform, every, ages = target.platform(), names(conversations), Ages()
+    await platform.begin(every, [f"agent-{n}" for n in range(50)])
+    count = -(-conversations // MONITORS_A_SESSION)
+    lines = [await target.supervisor(number, ages.take) for number in range(count)]
+    await start_monitors(lines, every)
+    answers_ms: list[float] = []
+
+    async def post(number: int, due_ns: int) -> None:
+        at = number * batch
+        chosen = [every[(at + i) * 7919 % conversations] for i in range(batch)]
+        events = [message(name, f"f{at + i}", f"@{due_ns}@ {TEXT}") for i, name in enumerate(chosen)]
+        await platform.post(bodies_of(events, batch)[0])
+        answers_ms.append((time.monotonic_ns() - due_ns) / 1e6)
+
+    sent = batch * await at_rate(per_second / batch, seconds, post)
+    await settle(lambda: len(ages.ms) >= sent)
+    for line in lines:
+        line.close()
+    await platform.close()
+    return {
+        "sent": sent,
+        "lost": sent - len(ages.ms),
+        "frame_ms": spread(ages.ms),
+        "request_ms": spread(answers_ms),
+        "results": dict(platform.results),
+    }
+
+
+# Takeovers
+
+
+async def takeover_notice(target: Target, count: int, per_second: float, agents: int = 20) -> dict[str, Any]:
+    """From the moment a `takeover.confirm` was due to the `takeover.notified` at the agent's socket, in ms."""
+    platform, every = target.platform(), names(count)
+    people = [f"agent-{n}" for n in range(agents)]
+    seen_ns: dict[str, int] = {}
+
+    def notice(event: dict[str, Any], now_ns: int) -> None:
+        if event["event"] == "takeover.notified":
+            seen_ns[event["data"]["takeover_id"]] = now_ns
+
+    desks = [await open_line(target.url, "/v1/agent", target.token("agent", name), notice) for name in people]
+    await platform.begin(every, people)
+    bosses = [await target.supervisor(number) for number in range(-(-count // MONITORS_A_SESSION))]
+    await start_monitors(bosses, every)
+    due: dict[str, int] = {}
+    answers_ms: list[float] = []
+
+    async def take(number: int, due_ns: int) -> None:
+        boss = bosses[number % len(bosses)]
+        plan = await boss.tell("takeover.prepare", conversation_id=every[number])
+        # The schedule is the prepare's; a confirm is due when its plan is there.
+        due[plan["takeover_id"]] = started_ns = time.monotonic_ns()
+        await boss.tell("takeover.confirm", takeover_id=plan["takeover_id"], confirm_token=plan["confirm_token"])
+        answers_ms.append((time.monotonic_ns() - started_ns) / 1e6)
+
+    await at_rate(per_second, count / per_second, take)
+    await settle(lambda: seen_ns.keys() >= due.keys())
+    for line in (*desks, *bosses):
+        line.close()
+    await platform.close()
+    notices = [(seen_ns[name] - at) / 1e6 for name, at in due.items() if name in seen_ns]
+    return {
+        "takeovers": len(due),
+        "unseen": len(due) - len(notices),
+        "notice_ms": spread(notices),
+        "answer_ms": spread(answers_ms),
+    }
+
+
+# Views
+
+
+async def first_snapshot(target: Target, number: int = 0) -> dict[str, Any]:
+    """From `view.subscribe` to the last part of the snapshot of all live conversations, in ms; frames decoded later."""
+    frames: list[bytes] = []
+    done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def keep(frame: bytes, now_ns: int) -> bool:
+        if b'"view.snapshot"' not in frame:
+            return False
+        frames.append(frame)
+        if b'"more":false' in frame and not done.done():
+            done.set_result(now_ns)
+        return b'"ok"' not in frame
+
+    line = await target.supervisor(number)
+    line.on_frame = keep
+    began_ns = time.monotonic_ns()
+    line.tell("view.subscribe", view="interactions", limit=100_000)
+    async with asyncio.timeout(60):
+        took_ms = (await done - began_ns) / 1e6
+    line.close()
+    return {"ms": round(took_ms, 2), "rows": len(set(_row_ids(frames))), "bytes": sum(map(len, frames))}
+
+
+def _row_ids(frames: Iterable[bytes]) -> Iterable[str]:
+    for frame in frames:
+        for part in frame.split(b"\n"):
+            taken = orjson.loads(part)
+            if taken.get("event") == "view.snapshot":
+                yield from (row["conversation_id"] for row in taken["data"]["rows"])
+
+
+def memory(hub: HubProcess) -> dict[str, float]:
+    """Resident MiB of the node's process, and of its embedded store beside it."""
+    return {"node_mib": round(hub.rss_bytes() / 2**20, 1), "store_mib": round(hub.store_rss_bytes() / 2**20, 1)}
+
+
+async def settle(condition: Callable[[], bool]) -> None:
+    """Wait until what was sent has arrived, or until it is plain that it won't."""
+    until = time.monotonic() + SETTLE_S
+    while not condition() and time.monotonic() < until:  # noqa: ASYNC110 - sampling, outside of what is measured
+        await asyncio.sleep(0.01)

@@ -1,0 +1,1 @@
+"""A supervision hub: live views, silent monitoring and takeover of conversations, for any messaging platform."""

@@ -1,0 +1,197 @@
+"""The one place that picks real parts and wires them; and the life of a serving process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Generator
+from typing import Any
+
+import uvicorn
+
+from hub.channels.outbox import Outbox
+from hub.domain.errors import Refused
+from hub.edge.auth import Authenticator
+from hub.edge.http import make_http, make_metrics
+from hub.edge.parts import Parts
+from hub.edge.socket import serve_socket
+from hub.fanout.node import Node
+from hub.protocol.close import Close
+from hub.service.conversations import Conversations
+from hub.service.history import History
+from hub.service.ingest import Ingest
+from hub.service.messaging import Messaging
+from hub.settings import Settings, SettingsError, bind
+from hub.store.connection import Unavailable
+from hub.store.embedded import Embedded
+from hub.store.keys import new_id
+from hub.store.redis_store import SCRIPTS, RandomIds, RedisStore
+from hub.store.topology import Primaries
+
+log = logging.getLogger(__name__)
+
+SPREAD_MS_PER_SOCKET = 10  # a small node drains quickly; a large one over the whole of `drain_ms`
+WS_BYTES_MAX = 1 << 20  # past this the transport refuses by itself (1009); below, we say 4413
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
+    """All parts of a node, started, on the store at `url`."""
+    primaries = await Primaries.connect(url, scripts=SCRIPTS, timeout_s=settings.store_timeout_ms / 1000)
+    store = RedisStore(primaries, settings)
+    ids = RandomIds()
+    conversations = Conversations(store, settings, ids.new, ids.tag)
+    ingest = Ingest(store, conversations, settings, ids)
+    node = Node(settings, store, conversations, ingest, ids, new_id("nod", 0))
+    parts = Parts(
+        settings=settings,
+        store=store,
+        node=node,
+        conversations=conversations,
+        ingest=ingest,
+        messaging=Messaging(store, conversations, ids),
+        history=History(store, conversations, settings.list_rows_max),
+        outbox=Outbox(node),
+        ids=ids,
+        authenticator=Authenticator(settings),
+    )
+    try:
+        await node.start()
+        repeats = node.spawn(parts.outbox.run())
+        yield parts
+        repeats.cancel()
+    finally:
+        await node.stop()
+        await primaries.aclose()
+
+
+def make_app(parts: Parts) -> Any:
+    """The ASGI application: sockets by our driver, everything else by Starlette."""
+    http = make_http(parts)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await serve_socket(parts, scope, receive, send)
+        else:
+            await http(scope, receive, send)
+
+    return app
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: a hub drains first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+async def serve(settings: Settings, *, announce: Callable[[str], None]) -> int:
+    """
+    Serve until a signal; 0 after a drained end.
+
+    Raises:
+        SettingsError: An address is in use, or the store's can't be reached.
+        EmbeddedError: The embedded store can't be started.
+    """
+    public = bind(settings.host, settings.port)
+    try:
+        listen = settings.metrics_address
+        metrics = bind(*listen, flag="--metrics-listen") if listen is not None else None
+    except SettingsError:
+        public.close()
+        raise
+    embedded: Embedded | None = None
+    try:
+        if settings.redis_url is None:
+            embedded = await Embedded.start(settings.data_dir)
+        url = settings.redis_url or (embedded.url if embedded is not None else "")
+        try:
+            async with running(settings, url) as parts:
+                await _serve(parts, public, metrics, announce)
+        except (Unavailable, Refused, ValueError) as error:
+            raise SettingsError(f"the store can't be reached: {error}") from None
+    finally:
+        public.close()
+        if metrics is not None:
+            metrics.close()
+        if embedded is not None:
+            await embedded.stop()
+    return 0
+
+
+async def _serve(
+    parts: Parts, public: socket.socket, metrics: socket.socket | None, announce: Callable[[str], None]
+) -> None:
+    stop = asyncio.Event()
+    hurry = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def interrupted() -> None:
+        hurry.set()
+        stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    server = _uvicorn(make_app(parts))
+    servers = [(server, asyncio.create_task(server.serve(sockets=[public])))]
+    if metrics is not None:
+        beside = _uvicorn(make_metrics(parts))
+        servers.append((beside, asyncio.create_task(beside.serve(sockets=[metrics]))))
+    while not all(one.started for one, _ in servers):  # noqa: ASYNC110 - uvicorn has a flag, no event
+        await asyncio.sleep(0.01)
+    gc.collect()
+    gc.freeze()  # what lives as long as the process need not be looked at again
+    host, port = public.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    announce(f"ready http://{shown}:{port}")
+    await stop.wait()
+    await drain(parts, server, hurry)
+    for one, task in servers:
+        one.should_exit = True
+        await task
+
+
+def _uvicorn(app: Any) -> _Server:
+    config = uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        log_level="warning",
+        ws_max_size=WS_BYTES_MAX,
+        ws_ping_interval=None,
+        ws_per_message_deflate=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        backlog=2048,
+    )
+    return _Server(config)
+
+
+async def drain(parts: Parts, server: uvicorn.Server, hurry: asyncio.Event) -> None:
+    """Not ready, no new connections; each socket is told its own delay, and the closes are spread."""
+    node = parts.node
+    node.draining = True
+    for listening in server.servers:
+        listening.close()
+    sessions = list(node.sessions)
+    log.info("draining %d sockets", len(sessions))
+    spread_ms = min(parts.settings.drain_ms, SPREAD_MS_PER_SOCKET * len(sessions))
+    start = asyncio.get_running_loop().time()
+    for index, session in enumerate(sessions):
+        at_ms = spread_ms * index // max(1, len(sessions))
+        wait = start + at_ms / 1000 - asyncio.get_running_loop().time()
+        if wait > 0 and not hurry.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(hurry.wait(), wait)
+        session.close(Close.DRAINING, "this node is going away", 200 + at_ms % 1000)
+    deadline = asyncio.get_running_loop().time() + 1.0
+    while node.sessions and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - bounded, at the end
+        await asyncio.sleep(0.02)

@@ -1,0 +1,111 @@
+"""
+Actions on their way to platforms: one per conversation at a time, the next when it was reported, again after a while.
+
+Which action is next, and who may send it now, is the store's to say (`claim`); this only knows who is connected here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from hub.domain.errors import Refused
+from hub.domain.grants import Person
+
+if TYPE_CHECKING:
+    from hub.fanout.node import Node
+
+log = logging.getLogger(__name__)
+
+REPEAT_LOOK_S = 1.0
+
+
+class Platform(Protocol):
+    """A platform's socket."""
+
+    person: Person
+    closed: bool
+
+    def send(self, frame: bytes) -> None:
+        """Send one frame; never waits."""
+
+
+class Line:
+    """One platform, as connected to this node."""
+
+    def __init__(self) -> None:
+        self.platforms: list[Platform] = []
+        self.wanted: set[int] = set()
+        self.channels: dict[bytes, int] = {}
+        self.busy: asyncio.Task[None] | None = None
+
+
+class Outbox:
+    """Hands the actions of each platform that is connected here to one of its sockets."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._lines: dict[tuple[str, str], Line] = {}
+
+    async def listen(self, platform: Platform) -> None:
+        """A socket of a platform is there: what waits comes at once, also what another socket got and didn't report."""
+        person = platform.person
+        key = (person.org, person.user_id)
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = Line()
+            base = self._node.store.keys.base
+            for p in self._node.store.partitions():
+                name = b"%bwake:%b/%b" % (base(p), person.org.encode(), person.user_id.encode())
+                line.channels[name] = p
+            await asyncio.gather(
+                *(self._node.follower.channel(name, partial(self._woken, key, p)) for name, p in line.channels.items())
+            )
+        line.platforms.append(platform)
+        await asyncio.gather(*(self._claim(key, p, again=True) for p in self._node.store.partitions()))
+
+    def leave(self, platform: Platform) -> None:
+        """It has gone."""
+        key = (platform.person.org, platform.person.user_id)
+        line = self._lines.get(key)
+        if line is None or platform not in line.platforms:
+            return
+        line.platforms.remove(platform)
+        if not line.platforms:
+            del self._lines[key]
+            for name in line.channels:
+                self._node.follower.drop_channel(name)
+
+    def _woken(self, key: tuple[str, str], p: int, _payload: bytes) -> None:
+        line = self._lines.get(key)
+        if line is None:
+            return
+        line.wanted.add(p)
+        if line.busy is None:
+            line.busy = self._node.spawn(self._drain(key, line))
+
+    async def _drain(self, key: tuple[str, str], line: Line) -> None:
+        try:
+            while line.wanted:
+                await self._claim(key, line.wanted.pop())
+        finally:
+            line.busy = None
+
+    async def _claim(self, key: tuple[str, str], p: int, *, again: bool = False) -> None:
+        for _, action in await self._node.store.claim(p, *key, again=again):
+            line = self._lines.get(key)
+            if line is None or not line.platforms:
+                return  # claimed, and due again when the claim is over
+            line.platforms[-1].send(action.partition(b" ")[2])
+
+    async def run(self) -> None:
+        """Look for what is due again, for ever."""
+        while True:
+            await asyncio.sleep(REPEAT_LOOK_S)
+            for key in list(self._lines):
+                try:
+                    await asyncio.gather(*(self._claim(key, p) for p in self._node.store.partitions()))
+                except Refused as refused:
+                    log.warning("looking for actions: %s", refused.code)

@@ -1,0 +1,249 @@
+"""
+`hub doctor`: looks at everything that a hub needs before somebody depends on it, and says in a line each what it found.
+
+    examine(settings)     the findings, one after another
+    Finding               ok, warn or fail; what was looked at; what was found, and what helps
+
+Nothing is changed and nothing is started. Each check is independent: one that can't be made is a finding, too.
+"""
+
+import asyncio
+import os
+import resource
+import shutil
+import stat
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from hub.settings import HOW_TO_MAKE_ONE, Settings, parse_address
+from hub.store.connection import Endpoint, ReplyError, Unavailable, Unknown
+from hub.store.embedded import VERSION_MIN, EmbeddedError, engine_version, find_engine
+from hub.store.topology import Primaries
+
+Level = Literal["ok", "warn", "fail"]
+CLOCK_WARN_MS: Final = 500
+CLOCK_FAIL_MS: Final = 5_000
+DISK_FREE_BYTES_MIN: Final = 1 << 30
+OPEN_FILES_MIN: Final = 4_096
+CHROMIUM_NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_LANE: Final = "doctor"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report; `fail` makes the program end with 1."""
+
+    level: Level
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level:<4}  {self.subject:<11} {self.text}"
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Every finding, in an order that a person reads well; those of the store last, since they may take seconds."""
+    for checked in (_python(), _identity(settings), _files(settings), _network(settings), _machine(settings)):
+        for finding in checked:
+            yield finding
+    async for finding in _store(settings):
+        yield finding
+
+
+# Without the store.
+
+
+def _python() -> Iterator[Finding]:
+    shown = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("ok", "python", f"{shown} ({sys.implementation.name})")
+    try:
+        yield Finding("ok", "loop", f"uvloop {version('uvloop')}")
+    except PackageNotFoundError:
+        yield Finding("warn", "loop", "uvloop isn't installed: asyncio's own loop serves less; `pip install uvloop`")
+
+
+def _identity(settings: Settings) -> Iterator[Finding]:
+    if settings.token_secret is not None:
+        yield Finding("ok", "secret", f"set, {len(settings.token_secret)} bytes ({settings.source('token_secret')})")
+    elif settings.issuers:
+        yield Finding("ok", "secret", "unset; tokens come from the configured issuers alone")
+    else:
+        yield Finding("fail", "secret", f"neither a secret nor an issuer is configured: {HOW_TO_MAKE_ONE}")
+    for issuer in settings.issuers:
+        if issuer.jwks_file is not None and not os.access(issuer.jwks_file, os.R_OK):
+            yield Finding("fail", "issuer", f"{issuer.issuer}: {issuer.jwks_file} can't be read")
+        elif (issuer.jwks_url or "").startswith("http://"):
+            yield Finding("warn", "issuer", f"{issuer.issuer}: its keys come unprotected; use https://")
+        else:
+            yield Finding("ok", "issuer", issuer.issuer)
+
+
+def _files(settings: Settings) -> Iterator[Finding]:
+    if settings.token_secret_file is not None:
+        yield from _secret_file(settings.token_secret_file)
+    if settings.redis_url is None:
+        yield from _data_dir(settings.data_dir)
+
+
+def _secret_file(path: Path) -> Iterator[Finding]:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        yield Finding("fail", "secret file", f"{path} can be read by others (mode {mode:o}): chmod 600 {path}")
+    else:
+        yield Finding("ok", "secret file", f"{path} is ours alone (mode {mode:o})")
+
+
+def _data_dir(path: Path) -> Iterator[Finding]:
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        yield Finding("fail", "data dir", f"{path} can't be written: {nearest} isn't a folder of ours")
+        return
+    mode = stat.S_IMODE(nearest.stat().st_mode)
+    if nearest == path and mode & 0o002:
+        yield Finding("fail", "data dir", f"{path} can be written by everybody (mode {mode:o}): chmod 700 {path}")
+    else:
+        yield Finding("ok", "data dir", f"{path}" + ("" if path.exists() else " (will be made)"))
+    free = shutil.disk_usage(nearest).free
+    level: Level = "ok" if free >= DISK_FREE_BYTES_MIN else "warn"
+    yield Finding(level, "disk", f"{free / (1 << 30):.1f} GiB free for the embedded store")
+
+
+def _network(settings: Settings) -> Iterator[Finding]:
+    beyond = settings.host not in ("127.0.0.1", "localhost", "::1")
+    if beyond:
+        yield Finding("warn", "network", f"{settings.host} is reachable by others: a proxy must end TLS before it")
+    if settings.metrics_listen and parse_address(settings.metrics_listen)[0] not in ("127.0.0.1", "localhost", "::1"):
+        yield Finding("warn", "metrics", f"{settings.metrics_listen} shows counts of monitors to whoever reaches it")
+
+
+def _machine(settings: Settings) -> Iterator[Finding]:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files < OPEN_FILES_MIN:
+        yield Finding("warn", "open files", f"at most {files}, one for each socket: ulimit -n {OPEN_FILES_MIN}")
+    else:
+        yield Finding("ok", "open files", f"at most {files}")
+    found = next((path for path in map(shutil.which, CHROMIUM_NAMES) if path), None)
+    if found:
+        yield Finding("ok", "chromium", found)
+    else:
+        yield Finding("warn", "chromium", "not found; only the browser tests need it")
+
+
+# The store.
+
+
+async def _store(settings: Settings) -> AsyncIterator[Finding]:
+    url = settings.redis_url
+    if url is None:
+        try:
+            engine = await asyncio.to_thread(find_engine)
+            shown = ".".join(map(str, await asyncio.to_thread(engine_version, engine)))
+            yield Finding("ok", "engine", f"embedded: {engine.name} {shown} ({engine})")
+        except EmbeddedError as error:
+            yield Finding("fail", "engine", str(error))
+            return
+        socket = settings.data_dir.absolute() / "store" / "engine.sock"
+        if not socket.is_socket():
+            yield Finding("ok", "store", "embedded, not running now; it will append to disk every second")
+            return
+        url = f"unix://{socket}"
+    try:
+        primaries = await Primaries.connect(url, lanes=(_LANE,))
+    except (ValueError, Unavailable) as error:
+        level: Level = "fail" if settings.redis_url else "ok"  # an engine that was killed leaves its socket behind
+        yield Finding(level, "store", str(error) if settings.redis_url else "embedded, not running now")
+        return
+    try:
+        for primary in primaries.primaries():
+            async for finding in _server(primaries, primary):
+                yield finding
+    finally:
+        await primaries.aclose()
+
+
+async def _server(primaries: Primaries, primary: Endpoint) -> AsyncIterator[Finding]:
+    try:
+        info = _info(await primaries.call_on(_LANE, primary, b"INFO", b"everything"))
+        before = time.time()
+        seconds, micros = await primaries.call_on(_LANE, primary, b"TIME")
+        after = time.time()
+    except (ReplyError, Unavailable, Unknown) as error:
+        yield Finding("fail", "store", f"{primary}: {error}")
+        return
+    yield _version(info)
+    yield _clock(int(seconds) * 1000 + int(micros) / 1000, (before + after) * 500, (after - before) * 500)
+    for finding in _durability(info):
+        yield finding
+    async for finding in _configuration(primaries, primary, info):
+        yield finding
+
+
+def _version(info: Mapping[str, str]) -> Finding:
+    name, shown = ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", info["redis_version"])
+    if tuple(int(part) for part in info["redis_version"].split(".")[:2]) < VERSION_MIN:
+        return Finding("fail", "store", f"{name} {shown}; 7.0 or newer is needed")
+    return Finding("ok", "store", f"{name} {shown}, {info.get('redis_mode', 'standalone')}")
+
+
+def _clock(theirs_ms: float, ours_ms: float, uncertain_ms: float) -> Finding:
+    difference = abs(theirs_ms - ours_ms)
+    text = f"{difference:.0f} ms (± {uncertain_ms:.0f}) from the store's"
+    if difference - uncertain_ms > CLOCK_FAIL_MS:
+        return Finding(
+            "fail", "clock", f"{text}: leases and tokens would end at the wrong time; synchronize them (NTP)"
+        )
+    if difference - uncertain_ms > CLOCK_WARN_MS:
+        return Finding("warn", "clock", f"{text}: synchronize them (NTP)")
+    return Finding("ok", "clock", text)
+
+
+def _durability(info: Mapping[str, str]) -> Iterator[Finding]:
+    if info.get("aof_enabled") != "1":
+        yield Finding("warn", "durability", "no append-only file: a restart of the store loses data; appendonly yes")
+    elif info.get("aof_last_write_status", "ok") != "ok":
+        yield Finding("fail", "durability", "the last write to the append-only file failed; is the disk full?")
+    else:
+        yield Finding("ok", "durability", "append-only file is on")
+
+
+async def _configuration(primaries: Primaries, primary: Endpoint, info: Mapping[str, str]) -> AsyncIterator[Finding]:
+    try:
+        answer = await primaries.call_on(
+            _LANE, primary, b"CONFIG", b"GET", b"maxmemory-policy", b"min-replicas-to-write", b"appendfsync"
+        )
+    except (ReplyError, Unavailable, Unknown):
+        yield Finding("warn", "store", "CONFIG can't be read: check eviction (noeviction) and replicas yourself")
+        return
+    config = _pairs(answer)
+    policy = config.get("maxmemory-policy", info.get("maxmemory_policy", ""))
+    if policy == "noeviction":
+        yield Finding("ok", "eviction", "noeviction")
+    else:
+        yield Finding("fail", "eviction", f"{policy}: the store may drop conversations; maxmemory-policy noeviction")
+    if config.get("appendfsync") == "no":
+        yield Finding("warn", "durability", "appendfsync no: up to 30 s are lost at a power cut; appendfsync everysec")
+    replicas, wanted = int(info.get("connected_slaves", 0)), int(config.get("min-replicas-to-write") or 0)
+    if replicas and not wanted:
+        yield Finding("warn", "replicas", f"{replicas}, none required: writes go on alone; min-replicas-to-write 1")
+    else:
+        yield Finding("ok", "replicas", f"{replicas}, {wanted} required")
+
+
+def _info(answer: Any) -> dict[str, str]:
+    text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else str(answer)
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line and not line.startswith("#"))
+
+
+def _pairs(answer: Any) -> dict[str, str]:
+    """CONFIG GET's answer, which is a map or a flat list by the protocol's version."""
+    items = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=True)
+    return {_text(name): _text(value) for name, value in items}
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,1 @@
+"""Pure rules of supervision: standard library and this package only."""

@@ -1,0 +1,1 @@
+"""Sockets and HTTP: what the world connects to."""

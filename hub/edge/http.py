@@ -1,0 +1,291 @@
+"""HTTP: events in, tickets, revocations, history, health, metrics. Every error has the protocol's shape."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import orjson
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from hub.domain.decide import unknown, visible
+from hub.domain.errors import Refused
+from hub.domain.grants import Person
+from hub.edge.parts import Parts
+from hub.protocol.close import HTTP_STATUS
+from hub.protocol.encode import encode_error
+from hub.protocol.fields import Id
+from hub.protocol.platform import decode_events
+from hub.service.history import checked
+
+log = logging.getLogger(__name__)
+
+HISTORY_ROLES = frozenset({"supervisor", "admin"})
+TRANSCRIPT_PAGE, TRANSCRIPT_PAGE_MAX = 100, 500
+Handler = Callable[["Http", Request], Awaitable[Response]]
+
+
+class Revocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`{"sub"}` or `{"jti"}`."""
+
+    sub: Id | None = None
+    jti: Id | None = None
+
+
+def answer(value: object, status: int = 200) -> Response:
+    """JSON."""
+    return Response(orjson.dumps(value), status, media_type="application/json", headers={"cache-control": "no-store"})
+
+
+def error(refused: Refused) -> Response:
+    """A refusal as HTTP answers it."""
+    headers = {"cache-control": "no-store"}
+    if refused.code == "unauthenticated":
+        headers["www-authenticate"] = "Bearer"
+    status = HTTP_STATUS[refused.code]
+    return Response(encode_error(None, refused), status, media_type="application/json", headers=headers)
+
+
+def bearer(request: Request) -> str:
+    """The bearer token of a request, empty where there is none (RFC 6750, section 2.1)."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+class Http:
+    """The routes of the protocol's section 6."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    async def person(self, request: Request, *roles: str) -> Person:
+        """Who asks. Raises Refused `unauthenticated`, or `not_permitted` for another role."""
+        person = await self.parts.identify(bearer(request))
+        if roles and person.role not in roles:
+            raise Refused("not_permitted", f"This isn't for the role {person.role}.")
+        return person
+
+    async def body(self, request: Request, bytes_max: int) -> bytes:
+        """The request's body. Raises Refused `too_large`."""
+        parts: list[bytes] = []
+        size = 0
+        async for part in request.stream():
+            size += len(part)
+            if size > bytes_max:
+                details = {"bytes_max": bytes_max}
+                raise Refused("too_large", f"A body has at most {bytes_max} bytes.", details)
+            parts.append(part)
+        return b"".join(parts)
+
+    async def events(self, request: Request) -> Response:
+        """`POST /v1/events`"""
+        person = await self.person(request, "connector")
+        settings = self.parts.settings
+        body = await self.body(request, settings.batch_bytes_max)
+        content_type = request.headers.get("content-type", "")
+        events = decode_events(body, content_type, events_max=settings.batch_events_max)
+        results = await self.parts.ingest.take(person.org, person.user_id, events)
+        return answer({"results": [one.wire() for one in results]})
+
+    async def tickets(self, request: Request) -> Response:
+        """`POST /v1/tickets`"""
+        person = await self.person(request)
+        ticket, expires_at = await self.parts.make_ticket(person)
+        return answer({"ticket": ticket, "expires_at": expires_at})
+
+    async def revocations(self, request: Request) -> Response:
+        """`POST /v1/revocations`"""
+        person = await self.person(request, "admin")
+        raw = await self.body(request, 4096)
+        try:
+            wanted = msgspec.json.decode(raw, type=Revocation)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise _bad_revocation() from None
+        if (wanted.sub is None) == (wanted.jti is None):
+            raise _bad_revocation()
+        kind, value = ("sub", wanted.sub) if wanted.sub is not None else ("jti", wanted.jti)
+        assert value is not None
+        await self.parts.store.revoke(person.org, kind, value, self.parts.node.now_ms())
+        await self.parts.node._beat()  # here at once; the other nodes look every second
+        return answer({})
+
+    # -- history -----------------------------------------------------------------------------------------------------
+
+    async def _readable(self, request: Request, person: Person) -> Any:
+        conversation_id = request.path_params["conversation_id"]
+        situation = await self.parts.history.situation(person.org, conversation_id)
+        conversation = visible(situation, person)
+        running = conversation.state != "ended"
+        if not (person.may("history") or (running and person.may("view"))):
+            raise Refused("not_permitted", "This needs the permission 'history'.", {"permission": "history"})
+        return situation
+
+    async def conversations(self, request: Request) -> Response:
+        """`GET /v1/conversations`"""
+        person = await self.person(request, *HISTORY_ROLES)
+        if not (person.may("history") or person.may("view")):
+            raise Refused("not_permitted", "This needs the permission 'history'.", {"permission": "history"})
+        return answer(await self.parts.history.list(person, checked(dict(request.query_params))))
+
+    async def detail(self, request: Request) -> Response:
+        """`GET /v1/conversations/{id}`"""
+        person = await self.person(request, *HISTORY_ROLES)
+        return answer(await self.parts.history.detail(await self._readable(request, person)))
+
+    async def timeline(self, request: Request) -> Response:
+        """`GET /v1/conversations/{id}/timeline`"""
+        person = await self.person(request, *HISTORY_ROLES)
+        return answer(await self.parts.history.timeline(await self._readable(request, person)))
+
+    async def transcript(self, request: Request) -> Response:
+        """`GET /v1/conversations/{id}/transcript`; of their own conversation also for agents, customers, platforms."""
+        person = await self.person(request)
+        conversation_id = request.path_params["conversation_id"]
+        if person.role in HISTORY_ROLES:
+            await self._readable(request, person)
+        else:
+            await self._own(person, conversation_id)
+        wanted = request.query_params
+        before = _whole(wanted.get("before"), "before")
+        limit = min(_whole(wanted.get("limit"), "limit") or TRANSCRIPT_PAGE, TRANSCRIPT_PAGE_MAX)
+        viewer = "customer" if person.role == "customer" else "staff"
+        found = await self.parts.history.transcript(
+            person.org, conversation_id, before=before, limit=limit, viewer=viewer
+        )
+        return answer(found)
+
+    async def _own(self, person: Person, conversation_id: str) -> None:
+        """Raises Refused `not_permitted` where it isn't theirs, whether it exists or not."""
+        situation = await self.parts.history.situation(person.org, conversation_id)
+        try:
+            if person.role == "connector":
+                conversation = situation.conversation
+                if conversation is None or conversation.connector != person.user_id:
+                    raise unknown()
+            else:
+                visible(situation, person)
+        except Refused:
+            message = "This is for the transcripts of one's own conversations only."
+            raise Refused("not_permitted", message) from None
+
+    # -- health and metrics --------------------------------------------------------------------------------------------
+
+    async def healthz(self, request: Request) -> Response:
+        """`GET /healthz`"""
+        return answer({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        """`GET /readyz`"""
+        node = self.parts.node
+        state = {"store": node.store_ok, "draining": node.draining, "following": node.follower.healthy}
+        ready = node.store_ok and not node.draining
+        return answer({"status": "ready" if ready else "not ready", **state}, 200 if ready else 503)
+
+    async def admin_metrics(self, request: Request) -> Response:
+        """`GET /metrics` on the public address: for admins, since a count of monitors is a leak."""
+        await self.person(request, "admin")
+        return await self.metrics(request)
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus text."""
+        registry = CollectorRegistry()
+        registry.register(_Figures(self.parts))
+        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
+
+
+class _Figures:
+    """What this node can say about itself, read when it is asked."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        """One gauge each."""
+        node = self.parts.node
+        sockets = GaugeMetricFamily("hub_sockets", "Open sockets by endpoint.", labels=["endpoint"])
+        counts: dict[str, int] = {}
+        for session in node.sessions:
+            endpoint = getattr(session, "endpoint", "")
+            counts[endpoint] = counts.get(endpoint, 0) + 1
+        for endpoint, count in sorted(counts.items()):
+            sockets.add_metric([endpoint], count)
+        plain = {
+            "hub_monitors": ("Monitors joined by sessions of this node.", sum(map(len, node.monitoring.values()))),
+            "hub_views": ("Subscribed views.", len(node.view_owners)),
+            "hub_topics": ("Conversations followed.", len(node.topics)),
+            "hub_board_rows": ("Rows of the replicas here.", sum(len(one.board) for one in node.orgs.values())),
+            "hub_follow_lag_seconds": ("Silence of the most silent subscription.", node.follower.lag()),
+            "hub_follow_repaired_entries": ("Entries that came by repair.", node.follower.repaired),
+            "hub_follow_resets": ("Logs that had to start again.", node.follower.resets),
+            "hub_store_ok": ("1 while the store answers.", int(node.store_ok)),
+            "hub_nodes": ("Nodes that live.", len(node.alive)),
+        }
+        families = [sockets]
+        for name, (text, value) in plain.items():
+            family = GaugeMetricFamily(name, text)
+            family.add_metric([], value)
+            families.append(family)
+        return families
+
+
+def _bad_revocation() -> Refused:
+    return Refused("schema_invalid", 'Expected {"sub": "..."} or {"jti": "..."}.', {"path": "$"})
+
+
+def _whole(text: str | None, path: str) -> int | None:
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        details = {"path": path, "got": text[:64]}
+        raise Refused("schema_invalid", f"The parameter {path} must be a whole number.", details)
+    return int(text)
+
+
+def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    async def guarded(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Refused as refused:
+            return error(refused)
+
+    return guarded
+
+
+async def _not_found(request: Request, exc: Exception) -> Response:
+    """Routes that aren't there, and methods they don't have."""
+    status = exc.status_code if isinstance(exc, HTTPException) else 404
+    refused = Refused("schema_invalid", "There is no such route.", {"path": request.url.path[:256]})
+    return Response(encode_error(None, refused), status, media_type="application/json")
+
+
+def make_http(parts: Parts) -> Starlette:
+    """The HTTP application of the public address."""
+    http = Http(parts)
+    routes = [
+        Route("/v1/events", _guarded(http.events), methods=["POST"]),
+        Route("/v1/tickets", _guarded(http.tickets), methods=["POST"]),
+        Route("/v1/revocations", _guarded(http.revocations), methods=["POST"]),
+        Route("/v1/conversations", _guarded(http.conversations), methods=["GET"]),
+        Route("/v1/conversations/{conversation_id}", _guarded(http.detail), methods=["GET"]),
+        Route("/v1/conversations/{conversation_id}/transcript", _guarded(http.transcript), methods=["GET"]),
+        Route("/v1/conversations/{conversation_id}/timeline", _guarded(http.timeline), methods=["GET"]),
+        Route("/healthz", http.healthz, methods=["GET"]),
+        Route("/readyz", http.readyz, methods=["GET"]),
+        Route("/metrics", _guarded(http.admin_metrics), methods=["GET"]),
+    ]
+    return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
+
+
+def make_metrics(parts: Parts) -> Starlette:
+    """The application of the metrics' own address."""
+    http = Http(parts)
+    routes = [Route("/metrics", http.metrics), Route("/healthz", http.healthz), Route("/readyz", http.readyz)]
+    return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})

@@ -1,0 +1,483 @@
+"""
+A session: what stands behind one socket, whoever drives it.
+
+A driver (`edge/socket.py`) calls `on_text`, `on_binary` and `on_close`; the session answers at once or queues a command.
+Commands are carried out one after the other. Outgoing frames gather for one turn of the loop and leave in one write.
+
+    connecting ──hello──► greeting ──ok──► open ──close──► closed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import msgspec
+import orjson
+
+from hub.domain.errors import Refused
+from hub.domain.grants import Person
+from hub.fanout.board import MonitorEnd, Participation, Wrapup, WrapupEnd
+from hub.fanout.node import MonitorRef
+from hub.fanout.views import View
+from hub.fanout.watch import Item, Watch
+from hub.protocol import commands as c
+from hub.protocol.close import Close
+from hub.protocol.decode import Fatal, Malformed, decode_frame
+from hub.protocol.encode import batch, closing, encode_error, encode_event, encode_ok
+from hub.service.codec import digest
+from hub.service.conversations import repeated
+from hub.service.ids import new_secret, secret_hash
+from hub.service.ports import Request
+from hub.store.keys import new_id, partition
+
+if TYPE_CHECKING:
+    from hub.edge.parts import Parts
+
+log = logging.getLogger(__name__)
+
+QUEUED_MAX = 1_000  # commands waiting on one socket
+REFUSED_MAX = 400  # refusals for haste in a row, after which the socket is closed
+SESSION_TTL_MS = 60_000
+SESSION_TOUCH_S = 20.0
+
+
+class Socket(Protocol):
+    """The driver's side."""
+
+    def write(self, frames: list[bytes]) -> None:
+        """Send text frames; never waits."""
+
+    def backlog(self) -> int:
+        """Bytes that the peer has not taken yet."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close after what was written."""
+
+    def abort(self) -> None:
+        """Drop the connection."""
+
+
+class Bucket:
+    """A token bucket: `rate` a second, at most `burst` at once."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate, self._burst, self._tokens, self._at = rate, burst, burst, now
+
+    def take(self, now: float) -> int:
+        """0 where there was one, else the milliseconds until there is."""
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return 0
+        return int((1 - self._tokens) / self._rate * 1000) + 1
+
+
+class BaseSession:
+    """What all four endpoints share; each has its own commands."""
+
+    endpoint = ""
+    roles: frozenset[str] = frozenset()
+    present = True  # whether a socket of this kind means that the person is there
+
+    def __init__(self, parts: Parts, socket: Socket, address: str) -> None:
+        self.parts = parts
+        self.node = parts.node
+        self.settings = parts.settings
+        self.socket = socket
+        self.address = address
+        self.loop = asyncio.get_running_loop()
+        self.person: Person = _NOBODY
+        self.session_id = ""
+        self.nonce = ""
+        self.monitors: dict[str, MonitorRef] = {}
+        self.views: dict[str, View] = {}
+        self.closed = False
+        self.ready = False
+        self._greeted = False
+        self._entered = False
+        self._closing: int | None = None
+        self._revoked = False
+        self._out: list[bytes] = []
+        self._queue: deque[Any] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        now = self.loop.time()
+        self._opened = self.last_heard = self._pinged = self._touched = now
+        self._bucket = Bucket(self.settings.commands_per_s, self.settings.commands_burst, now)
+        self._refused = 0
+        parts.node.sessions.add(self)
+
+    # -- out ---------------------------------------------------------------------------------------------------------
+
+    def send(self, frame: bytes) -> None:
+        """Send one frame with what else this turn of the loop brings; never waits."""
+        if self.closed:
+            return
+        if not self._out:
+            self.loop.call_soon(self._flush)
+        self._out.append(frame)
+
+    def _flush(self) -> None:
+        frames, self._out = self._out, []
+        if not frames or self.closed:
+            return
+        self.socket.write(batch(frames, self.settings.hub_frame_bytes_max))
+        if self.socket.backlog() > self.settings.socket_buffer_bytes_max and self._closing is None:
+            self.close(Close.TOO_SLOW, "this socket reads too slowly")
+            self.loop.call_later(1.0, self.socket.abort)
+
+    def close(self, code: int, reason: str, retry_ms: int | None = None) -> None:
+        """Say why, then close; the first call counts."""
+        if self.closed or self._closing is not None:
+            return
+        self._closing = int(code)
+        self._revoked = "revoked" in reason
+        self.send(closing(code, reason, retry_ms))
+        self._flush()
+        self.socket.close(int(code), reason)
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
+    def on_text(self, text: str) -> None:
+        """One text frame."""
+        if self.closed or self._closing is not None:
+            return
+        if len(text) > self.settings.frame_bytes_max or len(text.encode()) > self.settings.frame_bytes_max:
+            self.close(Close.TOO_BIG, f"a frame has at most {self.settings.frame_bytes_max} bytes")
+            return
+        self._heard()
+        for item in decode_frame(text, self.endpoint):
+            if isinstance(item, c.Pong):
+                if not self._greeted:
+                    self.close(Close.BAD_FRAME, "the first object must be hello")
+                    return
+                continue
+            if isinstance(item, Fatal):
+                self.close(item.code, item.reason)
+                return
+            if not self._take(item, text):
+                return
+
+    def on_binary(self) -> None:
+        """One binary frame: there are none in this protocol."""
+        self.close(Close.BAD_FRAME, "binary frames are not spoken here")
+
+    def _take(self, item: Any, text: str) -> bool:
+        """One object; False where the socket is closing."""
+        wait_ms = self._bucket.take(self.loop.time())
+        if wait_ms and self._greeted:
+            return self._too_fast(item, wait_ms)
+        self._refused = 0
+        if isinstance(item, Malformed):
+            if not self._greeted and '"hello"' not in text:
+                self.close(Close.BAD_FRAME, "the first object must be hello")
+                return False
+            if self._queue or self._worker is not None:
+                self._enqueue(item)
+            else:
+                self.send(encode_error(item.id, item.refused))
+            return True
+        if not self._greeted:
+            if not isinstance(item, c.Hello):
+                self.close(Close.BAD_FRAME, "the first object must be hello")
+                return False
+            self._greeted = True
+        elif isinstance(item, c.Hello):
+            details = {"path": "cmd", "got": "hello"}
+            self.send(encode_error(item.id, Refused("schema_invalid", "This socket has said hello.", details)))
+            return True
+        if len(self._queue) >= QUEUED_MAX:
+            return self._too_fast(item, 100)
+        self._enqueue(item)
+        return True
+
+    def _too_fast(self, item: Any, wait_ms: int) -> bool:
+        self._refused += 1
+        if self._refused > REFUSED_MAX:
+            self.close(Close.TOO_MANY, "too many commands")
+            return False
+        message = f"Too many commands; wait {wait_ms} ms."
+        self.send(encode_error(item.id, Refused("rate_limited", message, {"retry_ms": wait_ms})))
+        return True
+
+    def _enqueue(self, item: Any) -> None:
+        self._queue.append(item)
+        if self._worker is None:
+            self._worker = self.node.spawn(self._work())
+
+    async def _work(self) -> None:
+        try:
+            while self._queue and not self.closed:
+                await self._one(self._queue.popleft())
+        finally:
+            self._worker = None
+
+    async def _one(self, item: Any) -> None:
+        if isinstance(item, Malformed):
+            self.send(encode_error(item.id, item.refused))
+            return
+        if self._closing is not None:
+            return
+        try:
+            if isinstance(item, c.Hello):
+                await self._hello(item)
+            else:
+                await self._command(item)
+        except Refused as refused:
+            self.send(encode_error(item.id, refused))
+        except Exception:
+            log.exception("command failed: %s", type(item).__name__)
+            unsure = Refused("store_unavailable", "Something went wrong here; try again.", {"outcome": "unknown"})
+            self.send(encode_error(item.id, unsure))
+
+    async def _command(self, item: Any) -> None:
+        """Carry out one command; a `req` that was answered before is answered the same."""
+        self._check_token()
+        handler = self.handlers.get(type(item))
+        assert handler is not None, item
+        request = self.request_of(item)
+        if request is not None:
+            first = await self.parts.store.first_answer(request)
+            if first is not None:
+                self.ok(item.id, repeated(first, request))
+                return
+        await handler(self, item)
+
+    handlers: ClassVar[dict[type, Callable[[Any, Any], Awaitable[None]]]] = {}
+
+    def request_of(self, item: Any) -> Request | None:
+        """What makes this command idempotent, where it has a `req`."""
+        req = getattr(item, "req", None)
+        if req is None:
+            return None
+        asked = msgspec.to_builtins(item)
+        del asked["id"]
+        person = self.person
+        return Request(person.org, person.role, person.user_id, req, digest(asked))
+
+    def ok(self, id: int, answer: dict[str, object] | None = None) -> None:
+        """Answer a command."""
+        self.send(encode_ok(id, answer or {}))
+
+    async def done(self, item: Any, answer: dict[str, object] | None = None) -> None:
+        """Answer a command that changed something, and remember the answer for its `req`."""
+        request = self.request_of(item)
+        if request is not None:
+            await self.parts.store.remember_answer(request, orjson.dumps(answer or {}))
+        self.ok(item.id, answer)
+
+    def _check_token(self) -> None:
+        if self.person.expires_at and self.node.now_ms() >= self.person.expires_at:
+            self.close(Close.UNAUTHENTICATED, "the token has expired")
+            raise Refused("unauthenticated", "The token has expired.")
+
+    # -- hello -------------------------------------------------------------------------------------------------------
+
+    async def _hello(self, hello: c.Hello) -> None:
+        try:
+            person = await self.parts.identify(hello.token)
+            if person.role not in self.roles:
+                raise Refused("not_permitted", f"This endpoint isn't for the role {person.role}.")
+        except Refused as refused:
+            self.send(encode_error(hello.id, refused))
+            codes = {"unauthenticated": Close.UNAUTHENTICATED, "not_permitted": Close.NOT_PERMITTED}
+            if refused.code in codes:
+                self.close(codes[refused.code], refused.message)
+            else:
+                self.close(Close.STORE_AWAY, refused.message)
+            return
+        mine = self.node.by_user.get((person.org, person.user_id), ())
+        if len(mine) >= self.settings.sockets_per_user:
+            limit = {"retry_ms": 1000, "limit": "sockets_per_user", "max": self.settings.sockets_per_user}
+            self.send(encode_error(hello.id, Refused("rate_limited", "Too many connections of this user.", limit)))
+            self.close(Close.TOO_MANY, "too many connections of this user")
+            return
+        self.person = person
+        try:
+            await self._greet(hello)
+        except Refused as refused:
+            self.send(encode_error(hello.id, refused))
+            self.close(Close.STORE_AWAY, refused.message)
+
+    async def _greet(self, hello: c.Hello) -> None:
+        await self.node.enter(self)
+        self._entered = True
+        resumed = await self._attach(hello.resume)
+        status = await self.node.people.arrive(self.person) if self.present else None
+        if self.closed:
+            await self._depart()
+            return
+        answer: dict[str, object] = {
+            "session": self.session_id,
+            "secret": self._secret,
+            "resumed": resumed is not None,
+            "user": {"id": self.person.user_id, "name": self.person.name},
+            "permissions": sorted(self.person.permissions),
+            "heartbeat_ms": self.settings.heartbeat_ms,
+            "server_time": self.node.now_ms(),
+        }
+        if status is not None:
+            answer["status"] = status
+        self.ok(hello.id, answer)
+        self.ready = True
+        cursors = hello.resume.cursors if hello.resume is not None and resumed is not None else {}
+        await self.opened(resumed, cursors)
+
+    async def _attach(self, resume: c.Resume | None) -> tuple[bytes, bytes] | None:
+        """Take over the old session (its views and monitors), or make a new one (None)."""
+        person, store = self.person, self.parts.store
+        self._secret, self.nonce = new_secret(), new_id("nce", 0)
+        user = f"{person.org}/{person.role}/{person.user_id}"
+        if resume is not None:
+            old = await store.resume_session(
+                resume.session,
+                secret=secret_hash(resume.secret),
+                user=user,
+                new_secret=secret_hash(self._secret),
+                nonce=self.nonce,
+                node=self.node.node_id,
+                ttl_ms=SESSION_TTL_MS,
+            )
+            if old is not None:
+                self.session_id = resume.session
+                node, nonce, views, monitors = old
+                message = orjson.dumps({"session": resume.session, "nonce": nonce})
+                if node == self.node.node_id:
+                    self.node._told(message)
+                else:
+                    await store.tell_node(node, message)
+                return views, monitors
+        self.session_id = new_id("ses", partition(person.org, person.user_id))
+        fields = {
+            "secret": secret_hash(self._secret),
+            "user": user,
+            "node": self.node.node_id,
+            "nonce": self.nonce,
+        }
+        await store.open_session(self.session_id, {k: v.encode() for k, v in fields.items()}, SESSION_TTL_MS)
+        return None
+
+    async def opened(self, resumed: tuple[bytes, bytes] | None, cursors: dict[str, str]) -> None:
+        """Hello was answered: bring what belongs on this screen. `resumed`: stored views and monitors."""
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def _heard(self) -> None:
+        was_quiet = self.quiet
+        self.last_heard = self.loop.time()
+        if was_quiet:
+            self.heard_again()
+
+    def heard_again(self) -> None:
+        """It was silent for too long, and isn't any more."""
+
+    @property
+    def quiet(self) -> bool:
+        """Silent for too long to be given conversation data: only where there is a monitor."""
+        if not self.monitors:
+            return False
+        return (self.loop.time() - self.last_heard) * 1000 > self.settings.monitor_silence_ms
+
+    def lease_ends(self, conversation_id: str) -> float:
+        """Loop time up to which the monitor's lease is certain."""
+        ref = self.monitors.get(conversation_id)
+        return 0.0 if ref is None else ref.certain_until
+
+    def on_timer(self, now: float) -> None:
+        """Half a second has passed."""
+        settings = self.settings
+        if self.closed:
+            return
+        if not self._greeted:
+            if (now - self._opened) * 1000 > settings.hello_timeout_ms:
+                self.close(Close.NO_HELLO, "no hello in time")
+            return
+        if (now - self.last_heard) * 1000 > settings.heartbeat_ms + settings.silence_grace_ms:
+            self.socket.abort()
+            return
+        if self._closing is not None or not self.ready:
+            return
+        every_ms = settings.monitor_ping_ms if self.monitors else settings.heartbeat_ms
+        if (now - self._pinged + 0.5) * 1000 >= every_ms:
+            self._pinged = now
+            self.send(encode_event("ping", None, at=self.node.now_ms()))
+        if self.person.expires_at and self.node.now_ms() >= self.person.expires_at:
+            self.close(Close.UNAUTHENTICATED, "the token has expired")
+        if now - self._touched > SESSION_TOUCH_S:
+            self._touched = now
+            self.node.spawn(self.save())
+
+    async def save(self, **fields: bytes) -> None:
+        """Keep the session in the store, with changed fields."""
+        if not self.closed and self.session_id:
+            await self.parts.store.write_session(self.session_id, self.nonce, SESSION_TTL_MS, **fields)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def on_close(self, code: int) -> None:
+        """The socket has gone; `code` is the peer's (1006 where there was none)."""
+        if self.closed:
+            return
+        self.closed = True
+        self.node.sessions.discard(self)
+        self.forget()
+        if self._entered:
+            self.node.spawn(self._end(code))
+
+    def forget(self) -> None:
+        """Give up everything that this node does for the session."""
+
+    async def _end(self, code: int) -> None:
+        on_purpose = code == 1000 and self._closing is None
+        try:
+            await self.ended(on_purpose)
+            ttl_ms = 0 if on_purpose else self.settings.resume_ms
+            await self.parts.store.write_session(self.session_id, self.nonce, ttl_ms)
+        finally:
+            await self._depart()
+
+    async def ended(self, on_purpose: bool) -> None:
+        """The session is over (`on_purpose`), or waits to be resumed."""
+
+    async def _depart(self) -> None:
+        self._entered = False
+        if self.node.leave(self) and self.present:
+            await self.node.people.depart(self.person.org, self.person.user_id)
+
+    # -- what the node tells; only people who answer or supervise care ---------------------------------------------------
+
+    def joined(self, conversation_id: str, one: Participation) -> None:
+        """The person is a participant now."""
+
+    def noticed(self, conversation_id: str, takeover_id: str) -> None:
+        """The person was taken over."""
+
+    def wrapup_requested(self, conversation_id: str, wrapup: Wrapup) -> None:
+        """The person owes a wrap-up."""
+
+    def wrapup_ended(self, conversation_id: str, wrapup: WrapupEnd) -> None:
+        """A wrap-up of the person's is over."""
+
+    def monitor_over(self, conversation_id: str, monitor_id: str, ended: MonitorEnd | None) -> None:
+        """A monitor of this session is over."""
+
+    def view_frames(self, view: View) -> None:
+        """A view may have changed."""
+
+    def topic_restarts(self, conversation_id: str, reason: str) -> None:
+        """The conversation's log is another one."""
+
+    def watch_idle(self, watch: Watch) -> None:
+        """A watch has lost its last right."""
+
+    def sender_changed(self, item: Item) -> None:
+        """A customer's: somebody else answers, and the channel shows names."""
+
+
+_NOBODY = Person("", "", "", "", frozenset(), frozenset(), frozenset())

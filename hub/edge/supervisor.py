@@ -1,0 +1,280 @@
+"""`/v1/supervisor`: views, monitoring, takeover, and the conversations that one has taken over."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import orjson
+
+from hub.domain import commands as d
+from hub.domain import events as e
+from hub.domain.conversation import Monitor, Situation
+from hub.domain.decide import consequences
+from hub.domain.errors import Refused
+from hub.edge.staff import StaffSession
+from hub.fanout.board import MonitorEnd
+from hub.fanout.node import LEASE_CERTAIN, MonitorRef
+from hub.fanout.watch import PURPOSES
+from hub.protocol import commands as c
+from hub.service.ids import new_secret, secret_hash
+from hub.store.keys import partition
+from hub.store.redis_store import Lease
+
+
+def _same(command: d.Command, _situation: Situation) -> d.Command:
+    return command
+
+
+class SupervisorSession(StaffSession):
+    """A supervisor's browser."""
+
+    endpoint = "supervisor"
+    roles = frozenset({"supervisor", "admin"})
+    part_purposes = PURPOSES["supervisor"]
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._ending: dict[str, MonitorRef] = {}  # monitors as the socket went
+
+    # -- monitoring --------------------------------------------------------------------------------------------------
+
+    async def monitor_start(self, item: c.MonitorStart) -> None:
+        """`monitor.start`: the `ok`, then `monitor.started` with the snapshot, then live."""
+        person, conversation_id = self.person, item.conversation_id
+        limit = self.settings.monitors_per_session
+        if len(self.monitors) >= limit and conversation_id not in self.monitors:
+            details = {"limit": "monitors_per_session", "max": limit, "retry_ms": 0}
+            raise Refused("rate_limited", f"A session has at most {limit} monitors.", details)
+        status = await self.node.people.status(person.org, person.user_id)
+        monitor_id = self.parts.ids.new("mon", person.org, conversation_id)
+        lease_ms = self.settings.lease_ms
+
+        def make(situation: Situation) -> d.StartMonitor:
+            lease_end = situation.now_ms + lease_ms
+            return d.StartMonitor(person, status, self.session_id, item.participant_id, monitor_id, lease_end)
+
+        def answer(before: Situation, events: Sequence[e.Event], after: Situation) -> dict[str, object]:
+            assert after.monitor is not None
+            return {"monitor_id": after.monitor.monitor_id, "lease_ms": lease_ms}
+
+        asked = self.loop.time()
+        done = await self.parts.conversations.run(
+            person.org, conversation_id, make, answer=answer, request=self.request_of(item)
+        )
+        monitor = done.after.monitor
+        await self.done(item, done.answer)
+        known = self.monitors.get(conversation_id)
+        if monitor is None or monitor.joined(self.session_id) is None or monitor.user_id != person.user_id:
+            return  # a repeat of one that has ended since
+        if known is None or known.monitor_id != monitor.monitor_id:
+            self._remember(conversation_id, monitor, asked)
+            await self._save_monitors()
+            await self.begin_monitor(conversation_id)
+
+    def _remember(self, conversation_id: str, monitor: Monitor, asked: float) -> None:
+        certain_until = asked + self.settings.lease_ms / 1000 * LEASE_CERTAIN
+        ref = MonitorRef(monitor.monitor_id, monitor.participant_id, monitor.since, certain_until)
+        self.monitors[conversation_id] = ref
+        self.node.monitoring[(self.person.org, conversation_id)].add(self)
+
+    async def _save_monitors(self) -> None:
+        monitors = {name: ref.monitor_id for name, ref in self.monitors.items()}
+        await self.save(monitors=orjson.dumps(monitors))
+
+    async def begin_monitor(self, conversation_id: str) -> None:
+        """Bring the snapshot, if the monitor still is this session's."""
+        async with self._lock(conversation_id):
+            ref = self.monitors.get(conversation_id)
+            if ref is None or self.closed:
+                return
+            watch = await self.held_watch(conversation_id)
+            found = await self.snapshot(conversation_id)
+            monitor = found[1].monitor if found is not None else None
+            if found is None or monitor is None or monitor.monitor_id != ref.monitor_id:
+                watch.release(0)
+                self.let_go(watch)
+                self.monitor_over(conversation_id, ref.monitor_id, None)
+                return
+            snapshot, situation = found
+            watch.monitor_id = ref.monitor_id
+            self.event(
+                "monitor.started",
+                conversation_id,
+                {
+                    "monitor_id": ref.monitor_id,
+                    "participant_id": ref.participant_id,
+                    "snapshot": self.wire_snapshot(snapshot, situation),
+                },
+            )
+            watch.release(snapshot.loaded.top)
+
+    def monitor_over(self, conversation_id: str, monitor_id: str, ended: MonitorEnd | None) -> None:
+        """Nothing more of it from now on; say why as soon as that is known."""
+        ref = self.monitors.get(conversation_id)
+        if ref is None or ref.monitor_id != monitor_id:
+            return
+        self._drop_monitor(conversation_id)
+        watch = self.watches.get(conversation_id)
+        if watch is not None:
+            watch.monitor_id = None
+            if watch.held is None:
+                self.let_go(watch)
+        if self.closed:
+            return
+        self.node.spawn(self._save_monitors())
+        if ended is None:
+            self.node.spawn(self._tell_end(conversation_id, monitor_id))
+        else:
+            self._say_end(conversation_id, monitor_id, ended.reason, ended.by, ended.duration_ms)
+
+    def _drop_monitor(self, conversation_id: str) -> None:
+        del self.monitors[conversation_id]
+        key = (self.person.org, conversation_id)
+        self.node.monitoring[key].discard(self)
+        if not self.node.monitoring[key]:
+            del self.node.monitoring[key]
+
+    async def _tell_end(self, conversation_id: str, monitor_id: str) -> None:
+        """Look up why it ended: its closed segment says."""
+        for raw in reversed(await self.parts.store.segments(self.person.org, conversation_id)):
+            segment = orjson.loads(raw)
+            if segment.get("monitor_id") == monitor_id:
+                self._say_end(conversation_id, monitor_id, segment["reason"], segment["by"], segment["duration_ms"])
+                return
+        self._say_end(conversation_id, monitor_id, "lease_expired", None, 0)
+
+    def _say_end(self, conversation_id: str, monitor_id: str, reason: str, by: Any, duration_ms: int) -> None:
+        data = {"monitor_id": monitor_id, "reason": reason, "by": by, "duration_ms": duration_ms}
+        self.event("monitor.ended", conversation_id, data)
+
+    async def monitor_stop(self, item: c.MonitorStop) -> None:
+        """`monitor.stop`"""
+        await self.run(item, item.conversation_id, d.StopMonitor(self.person))
+
+    async def monitor_release(self, item: c.MonitorRelease) -> None:
+        """`monitor.release`"""
+        await self.run(item, item.conversation_id, d.ReleaseMonitor(self.person, item.reason))
+
+    # -- takeover ----------------------------------------------------------------------------------------------------
+
+    async def takeover_prepare(self, item: c.TakeoverPrepare) -> None:
+        """`takeover.prepare`"""
+        person, conversation_id = self.person, item.conversation_id
+        takeover_id, token = self.parts.ids.new("tko", person.org, conversation_id), new_secret()
+        await self.parts.store.point(takeover_id, person.org, conversation_id, self.settings.retention_ms)
+
+        def make(situation: Situation) -> d.PrepareTakeover:
+            expires_at = situation.now_ms + self.settings.confirm_ms
+            return d.PrepareTakeover(person, self.session_id, takeover_id, secret_hash(token), expires_at)
+
+        def answer(before: Situation, events: Sequence[e.Event], after: Situation) -> dict[str, object]:
+            assert after.prepared is not None
+            return {
+                "takeover_id": takeover_id,
+                "confirm_token": token,
+                "expires_at": after.prepared.expires_at,
+                "consequences": consequences(after),
+            }
+
+        done = await self.parts.conversations.run(
+            person.org, conversation_id, make, answer=answer, request=self.request_of(item), lane="takeover"
+        )
+        await self.done(item, done.answer)
+
+    async def takeover_confirm(self, item: c.TakeoverConfirm) -> None:
+        """`takeover.confirm`"""
+        conversation_id = await self._prepared_in(item.takeover_id)
+        participant_id = self.parts.ids.new("prt", self.person.org, conversation_id)
+        command = d.ConfirmTakeover(
+            self.person, self.session_id, item.takeover_id, secret_hash(item.confirm_token), participant_id
+        )
+
+        def answer(before: Situation, events: Sequence[e.Event], after: Situation) -> dict[str, object]:
+            return {"participant_id": participant_id, "owner_epoch": after.existing.owner_epoch}
+
+        await self.run(item, conversation_id, command, answer=answer, lane="takeover")
+
+    async def takeover_cancel(self, item: c.TakeoverCancel) -> None:
+        """`takeover.cancel`"""
+        conversation_id = await self._prepared_in(item.takeover_id)
+        await self.run(item, conversation_id, d.CancelTakeover(self.person, item.takeover_id), lane="takeover")
+
+    async def _prepared_in(self, takeover_id: str) -> str:
+        conversation_id = await self.taken_over_in(takeover_id)
+        if conversation_id is None:
+            self._may_take_over()
+            raise Refused("confirmation_required", "There is no prepared takeover of that id; prepare one.")
+        return conversation_id
+
+    def _may_take_over(self) -> None:
+        if not self.person.may("takeover"):
+            details = {"permission": "takeover"}
+            raise Refused("not_permitted", "This needs the permission 'takeover'.", details)
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def opened(self, resumed: tuple[bytes, bytes] | None, cursors: dict[str, str]) -> None:
+        """The session's monitors first, then everything else."""
+        if resumed is not None and resumed[1]:
+            await self._resume_monitors(orjson.loads(resumed[1]), cursors)
+        await super().opened(resumed, cursors)
+
+    async def _resume_monitors(self, monitors: dict[str, str], cursors: dict[str, str]) -> None:
+        """Those whose lease still runs go on; of the others the end is told."""
+        person = self.person
+        for conversation_id, monitor_id in monitors.items():
+            asked = self.loop.time()
+            lease = Lease(person.org, conversation_id, monitor_id, self.session_id)
+            kept = (await self.parts.store.renew(partition(person.org, conversation_id), [lease]))[0]
+            monitor = None
+            if kept:
+                loaded = await self.parts.conversations.load(person.org, conversation_id)
+                monitor = loaded.situation.monitor
+            if monitor is None or monitor.monitor_id != monitor_id:
+                await self._tell_end(conversation_id, monitor_id)
+                continue
+            self._remember(conversation_id, monitor, asked)
+            if not person.may("monitor"):
+                command = d.LeaveMonitor(person.user_id, self.session_id, revoked=True)
+                await self.parts.conversations.run(person.org, conversation_id, partial(_same, command))
+            elif conversation_id not in cursors:
+                await self.begin_monitor(conversation_id)
+        await self._save_monitors()
+
+    async def ended(self, on_purpose: bool) -> None:
+        """Free the monitors at once where the session was ended; else keep them for one more lease."""
+        monitors, self.monitors = dict(self._ending), {}
+        if on_purpose or self._revoked:
+            for conversation_id in monitors:
+                command = d.LeaveMonitor(self.person.user_id, self.session_id, revoked=self._revoked)
+                await self.parts.conversations.run(self.person.org, conversation_id, partial(_same, command))
+        elif self._closing != 4409:
+            for conversation_id, ref in monitors.items():
+                lease = Lease(self.person.org, conversation_id, ref.monitor_id, self.session_id)
+                await self.parts.store.renew(partition(self.person.org, conversation_id), [lease])
+
+    def forget(self) -> None:
+        """Give up watches, views and monitors on this node."""
+        super().forget()
+        self._ending = dict(self.monitors)
+        for conversation_id in list(self.monitors):
+            self._drop_monitor(conversation_id)
+
+    handlers: ClassVar[dict[type, Callable[[Any, Any], Awaitable[None]]]] = {
+        c.StatusSet: StaffSession.set_status,
+        c.ViewSubscribe: StaffSession.subscribe,
+        c.ViewUnsubscribe: StaffSession.unsubscribe,
+        c.MonitorStart: monitor_start,
+        c.MonitorStop: monitor_stop,
+        c.MonitorRelease: monitor_release,
+        c.TakeoverPrepare: takeover_prepare,
+        c.TakeoverConfirm: takeover_confirm,
+        c.TakeoverCancel: takeover_cancel,
+        c.TakeoverAcknowledge: StaffSession.acknowledge,
+        c.MessageSend: StaffSession.send_message,
+        c.Typing: StaffSession.show_typing,
+        c.ConversationEnd: StaffSession.end,
+        c.WrapupSubmit: StaffSession.submit_wrapup,
+    }

@@ -1,0 +1,1 @@
+"""Topics, views and the sessions that listen to them."""

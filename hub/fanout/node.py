@@ -1,0 +1,490 @@
+"""
+One hub process: what it follows, who listens, and what it does by the clock.
+
+    board change ─► `_changed`: tell the people it concerns (joined, noticed, wrap-up, monitor over)
+    tick         ─► views that may have changed, one frame per socket
+    renew        ─► leases of sessions that were heard
+    sweep        ─► what is due in the store: leases, wrap-ups, idle and old conversations, faded presence
+    beat         ─► this node lives; who else; revocations; is it still the same store
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+import orjson
+
+from hub.domain import commands as c
+from hub.domain.errors import Refused
+from hub.fanout.board import Entry, Hidden, MonitorEnd, Participation, Wrapup, WrapupEnd
+from hub.fanout.orgs import Org
+from hub.fanout.views import View
+from hub.fanout.watch import Listener, Topic, Watch
+from hub.service.conversations import Conversations
+from hub.service.ids import Ids
+from hub.service.ingest import Ingest
+from hub.service.people import People
+from hub.settings import Settings
+from hub.store.follow import Follower
+from hub.store.keys import partition
+from hub.store.redis_store import Lease, RedisStore, store_unavailable
+
+log = logging.getLogger(__name__)
+
+STORE_AWAY_MAX_S = 20.0  # sockets are closed with 4503 after this long without the store
+ORG_IDLE_S = 30.0
+LEASE_CERTAIN = 0.8  # of a lease: what may pass since it was asked for before it is in doubt
+SWEEP_ALL_S = 3.0
+
+
+class Session(Listener, Protocol):
+    """What the node needs of a session."""
+
+    session_id: str
+    nonce: str
+    monitors: dict[str, MonitorRef]
+    views: dict[str, View]
+
+    def on_timer(self, now: float) -> None:
+        """Half a second has passed."""
+
+    def joined(self, conversation_id: str, one: Participation) -> None:
+        """The person is a participant now."""
+
+    def noticed(self, conversation_id: str, takeover_id: str) -> None:
+        """The person was taken over."""
+
+    def wrapup_requested(self, conversation_id: str, wrapup: Wrapup) -> None:
+        """The person owes a wrap-up."""
+
+    def wrapup_ended(self, conversation_id: str, wrapup: WrapupEnd) -> None:
+        """A wrap-up of the person's is over."""
+
+    def monitor_over(self, conversation_id: str, monitor_id: str, ended: MonitorEnd | None) -> None:
+        """A monitor of this session is over; why is in the store where `ended` is None."""
+
+    def view_frames(self, view: View) -> None:
+        """A view may have changed."""
+
+    def topic_restarts(self, conversation_id: str, reason: str) -> None:
+        """The conversation's log is another one: start again from a snapshot."""
+
+    def close(self, code: int, reason: str, retry_ms: int | None = None) -> None:
+        """Say why, then close."""
+
+
+class MonitorRef:
+    """One monitor that a session has joined; `certain_until` is loop time."""
+
+    __slots__ = ("certain_until", "monitor_id", "participant_id", "since")
+
+    def __init__(self, monitor_id: str, participant_id: str, since: int, certain_until: float) -> None:
+        self.monitor_id = monitor_id
+        self.participant_id = participant_id
+        self.since = since
+        self.certain_until = certain_until
+
+
+class Node:
+    """See the module."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: RedisStore,
+        conversations: Conversations,
+        ingest: Ingest,
+        ids: Ids,
+        node_id: str,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.conversations = conversations
+        self.ingest = ingest
+        self.ids = ids
+        self.node_id = node_id
+        self.people = People(store, settings, node_id, self.now_ms)
+        self.follower = Follower(store.primaries, beat_s=settings.beat_ms / 1000, on_turn=self._on_turn, lane="ingest")
+        self.orgs: dict[str, Org] = {}
+        self.topics: dict[tuple[str, str], Topic] = {}
+        self.sessions: set[Session] = set()
+        self.by_user: defaultdict[tuple[str, str], set[Session]] = defaultdict(set)
+        self.monitoring: defaultdict[tuple[str, str], set[Session]] = defaultdict(set)
+        self.view_owners: dict[View, Session] = {}
+        self.revoked: dict[str, int] = {}
+        self.alive: list[str] = [node_id]
+        self.store_ok = False
+        self.draining = False
+        self._store_seen = time.monotonic()
+        self._incarnation = ""
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loops: list[asyncio.Task[None]] = []
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """This node's clock: for what is shown, never for who may."""
+        return time.time_ns() // 1_000_000
+
+    async def start(self) -> None:
+        """Begin to follow and to keep time. Raises Refused `store_unavailable`."""
+        self._incarnation = await self.store.incarnation()
+        await self.follower.channel(self.store.node_channel(self.node_id), self._told)
+        await self._beat()
+        settings = self.settings
+        self._loops = [
+            asyncio.create_task(self._every(settings.beat_ms / 1000, self._beat)),
+            asyncio.create_task(self._every(settings.sweep_ms / 1000, self._sweep)),
+            asyncio.create_task(self._every(settings.lease_renew_ms / 1000, self._renew)),
+            asyncio.create_task(self._every(0.5, self._timers)),
+        ]
+        if settings.tick_ms:
+            self._loops.append(asyncio.create_task(self._ticks(settings.tick_ms / 1000)))
+
+    async def stop(self) -> None:
+        """Stop everything; sockets were closed before."""
+        for task in (*self._loops, *self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._loops, *self._tasks, return_exceptions=True)
+        try:
+            await self.store.leave(self.node_id)
+        except Refused:
+            log.warning("the store went before this node did")
+        await self.follower.aclose()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run in the background; errors are logged, the store's absence only briefly."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, Refused):
+            log.warning("background work refused: %s", error.code)
+        else:
+            log.error("background work failed", exc_info=error)
+
+    async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except Refused as refused:
+                log.warning("%s: %s", work.__name__, refused.code)
+            except Exception:
+                log.exception("%s failed", work.__name__)
+
+    # -- sessions ----------------------------------------------------------------------------------------------------
+
+    async def enter(self, session: Session) -> None:
+        """A session is there. Raises Refused `store_unavailable` where its organization can't be loaded."""
+        person = session.person
+        org = await self.org(person.org)
+        org.sockets += 1
+        self.sessions.add(session)
+        self.by_user[(person.org, person.user_id)].add(session)
+
+    def leave(self, session: Session) -> bool:
+        """A session has gone; True where it was the person's last one here."""
+        person = session.person
+        key = (person.org, person.user_id)
+        if session not in self.by_user.get(key, ()):
+            return False
+        self.sessions.discard(session)
+        org = self.orgs.get(person.org)
+        if org is not None:
+            org.sockets -= 1
+            org.empty_since = time.monotonic()
+        others = self.by_user[key]
+        others.discard(session)
+        if not others:
+            del self.by_user[key]
+        return not any(one.person.role == person.role for one in others)
+
+    async def org(self, name: str) -> Org:
+        """The organization's replica, loaded."""
+        org = self.orgs.get(name)
+        if org is None:
+            org = self.orgs[name] = Org(self, name, self._changed)
+            org.empty_since = time.monotonic()
+            org.ready = asyncio.ensure_future(org.start())
+        assert org.ready is not None
+        try:
+            await asyncio.shield(org.ready)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            if self.orgs.get(name) is org:
+                del self.orgs[name]
+                org.stop()
+            log.warning("loading the board of %s failed: %s", name, type(error).__name__)
+            raise store_unavailable("none") from None
+        return org
+
+    # -- conversations -----------------------------------------------------------------------------------------------
+
+    async def watch(self, listener: Listener, conversation_id: str) -> Watch:
+        """A held watch on a followed conversation."""
+        topic = self._topic(listener.person.org, conversation_id)
+        watch = Watch(listener, topic)
+        topic.watches[watch] = None
+        try:
+            assert topic.ready is not None
+            await asyncio.shield(topic.ready)
+        except asyncio.CancelledError:
+            self.unwatch(watch)
+            raise
+        except Exception as error:
+            self._drop_topic(topic)
+            log.warning("following a conversation failed: %s", type(error).__name__)
+            raise store_unavailable("none") from None
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        """No more data for it; the last one's topic isn't followed any more."""
+        watch.topic.watches.pop(watch, None)
+        if not watch.topic.watches:
+            self._drop_topic(watch.topic)
+
+    def _topic(self, org: str, conversation_id: str) -> Topic:
+        key = (org, conversation_id)
+        topic = self.topics.get(key)
+        if topic is None:
+            p, keys = partition(org, conversation_id), self.store.keys
+            name, top_key = keys.transcript(p, org, conversation_id), keys.conversation(p, org, conversation_id)
+            topic = self.topics[key] = Topic(self, org, conversation_id, name, top_key)
+            topic.ready = asyncio.ensure_future(self._follow(topic))
+        return topic
+
+    async def _follow(self, topic: Topic) -> None:
+        await self.follower.subscribe(topic)
+        loaded = await self.conversations.load(topic.org, topic.conversation_id)
+        topic.epoch = loaded.epoch
+        topic.name_visible = loaded.situation.name_visible
+        self.follower.start(topic, loaded.top, loaded.tag.encode())
+
+    def _drop_topic(self, topic: Topic) -> None:
+        key = (topic.org, topic.conversation_id)
+        if self.topics.get(key) is topic:
+            del self.topics[key]
+            self.follower.unsubscribe(topic)
+
+    def topic_reset(self, topic: Topic, reason: str) -> None:
+        """Its history is another one: whoever watched starts again on a new topic."""
+        watches = list(topic.watches)
+        topic.watches.clear()
+        self._drop_topic(topic)
+        for watch in watches:
+            session = watch.listener
+            assert isinstance(session, object)
+            session.topic_restarts(topic.conversation_id, reason)  # type: ignore[attr-defined]
+
+    # -- what a board's change means for people ----------------------------------------------------------------------
+
+    def _changed(self, org: Org, old: Entry | None, new: Entry | None) -> None:
+        if new is None or (old is not None and old.hidden is new.hidden):
+            return
+        conversation_id, was, is_ = new.conversation_id, old.x if old is not None else Hidden(), new.x
+        key = (org.org, conversation_id)
+        if key in self.monitoring:
+            self._monitors_changed(key, is_)
+        known = {one.participant_id for one in was.people}
+        for one in is_.people:
+            if one.participant_id not in known:
+                for session in self._sessions_of(org, one.user_id):
+                    session.joined(conversation_id, one)
+        for notice in is_.notices:
+            if notice not in was.notices:
+                for session in self._sessions_of(org, notice.user_id):
+                    session.noticed(conversation_id, notice.takeover_id)
+        for wrapup in is_.wrapups:
+            if wrapup not in was.wrapups:
+                for session in self._sessions_of(org, wrapup.user_id):
+                    session.wrapup_requested(conversation_id, wrapup)
+        for ended in is_.wrapup_ended:
+            for session in self._sessions_of(org, ended.user_id):
+                session.wrapup_ended(conversation_id, ended)
+
+    def _sessions_of(self, org: Org, user_id: str) -> Sequence[Session]:
+        return tuple(self.by_user.get((org.org, user_id), ()))
+
+    def _monitors_changed(self, key: tuple[str, str], is_: Hidden) -> None:
+        current = is_.monitor.monitor_id if is_.monitor is not None else None
+        for session in list(self.monitoring[key]):
+            ref = session.monitors.get(key[1])
+            if ref is None or ref.monitor_id == current:
+                continue
+            ended = is_.monitor_ended
+            mine = ended if ended is not None and ended.monitor_id == ref.monitor_id else None
+            session.monitor_over(key[1], ref.monitor_id, mine)
+
+    # -- views -------------------------------------------------------------------------------------------------------
+
+    async def _ticks(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            now = loop.time()
+            await asyncio.sleep(seconds - now % seconds)  # a fixed grid, so that a tick tells nothing about its cause
+            try:
+                self._tick()
+            except Exception:
+                log.exception("tick failed")
+
+    def _on_turn(self) -> None:
+        if not self.settings.tick_ms:
+            self._tick()
+
+    def _tick(self) -> None:
+        for org in self.orgs.values():
+            for view in org.views.dirty():
+                session = self.view_owners.get(view)
+                if session is not None:
+                    session.view_frames(view)
+
+    # -- by the clock ------------------------------------------------------------------------------------------------
+
+    async def _timers(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for session in list(self.sessions):
+            session.on_timer(now)
+        gone = time.monotonic() - ORG_IDLE_S
+        for name, org in list(self.orgs.items()):
+            if not org.sockets and org.empty_since < gone and org.ready is not None and org.ready.done():
+                del self.orgs[name]
+                org.stop()
+
+    async def _beat(self) -> None:
+        try:
+            self.alive = await self.store.beat(self.node_id, self.now_ms())
+            incarnation = await self.store.incarnation()
+            self.revoked = await self.store.revoked()
+        except Refused:
+            self.store_ok = False
+            if time.monotonic() - self._store_seen > STORE_AWAY_MAX_S:
+                for session in list(self.sessions):
+                    session.close(4503, "the store has been unavailable for too long")
+            return
+        self.store_ok = True
+        self._store_seen = time.monotonic()
+        if incarnation != self._incarnation:
+            log.error("this is another store than before; everybody starts again")
+            self._incarnation = incarnation
+            for session in list(self.sessions):
+                session.close(4503, "the store was replaced")
+            for name, org in list(self.orgs.items()):
+                del self.orgs[name]
+                org.stop()
+        self._close_revoked()
+
+    def _close_revoked(self) -> None:
+        if not self.revoked:
+            return
+        for session in list(self.sessions):
+            if self.is_revoked(session.person.org, session.person.user_id, session.person.token_id, session.person):
+                session.close(4401, "the token was revoked")
+
+    def is_revoked(self, org: str, user_id: str, token_id: str, person: Any) -> bool:
+        """True where the token was issued before its `sub` was revoked, or is the one that was."""
+        at = self.revoked.get(f"{org}/sub/{user_id}")
+        if at is not None and person.issued_at <= at:
+            return True
+        return bool(token_id) and f"{org}/jti/{token_id}" in self.revoked
+
+    def _told(self, message: bytes) -> None:
+        """Another node (or this one) says that a session has moved."""
+        told = orjson.loads(message)
+        for session in list(self.sessions):
+            if session.session_id == told["session"] and session.nonce == told["nonce"]:
+                session.close(4409, "the session was resumed elsewhere")
+
+    # -- leases ------------------------------------------------------------------------------------------------------
+
+    async def _renew(self) -> None:
+        await self.renew([one for one in self.sessions if one.monitors and not one.quiet])
+
+    async def renew(self, sessions: Sequence[Session]) -> None:
+        """Extend the leases of these sessions' monitors."""
+        by_partition: defaultdict[int, list[tuple[Session, str, MonitorRef]]] = defaultdict(list)
+        for session in sessions:
+            for conversation_id, ref in session.monitors.items():
+                by_partition[partition(session.person.org, conversation_id)].append((session, conversation_id, ref))
+        await asyncio.gather(*(self._renew_partition(p, group) for p, group in by_partition.items()))
+
+    async def _renew_partition(self, p: int, group: Sequence[tuple[Session, str, MonitorRef]]) -> None:
+        asked = asyncio.get_running_loop().time()
+        leases = [Lease(one.person.org, name, ref.monitor_id, one.session_id) for one, name, ref in group]
+        kept = await self.store.renew(p, leases)
+        for (session, conversation_id, ref), is_kept in zip(group, kept, strict=True):
+            if is_kept:
+                ref.certain_until = asked + self.settings.lease_ms / 1000 * LEASE_CERTAIN
+            elif session.monitors.get(conversation_id) is ref:
+                session.monitor_over(conversation_id, ref.monitor_id, None)
+
+    # -- sweeping ----------------------------------------------------------------------------------------------------
+
+    _swept_all = 0.0
+
+    async def _sweep(self) -> None:
+        now = await self.store.now_ms()
+        everything = time.monotonic() - self._swept_all >= SWEEP_ALL_S
+        partitions = list(self.store.partitions())
+        if everything:
+            self._swept_all = time.monotonic()
+        else:
+            partitions = [p for p in partitions if self._prefers(p)]
+        for kind, org, conversation_id in await self.store.due(partitions, now):
+            self.spawn(self._do_due(kind, org, conversation_id))
+        await self._presence()
+        if everything:
+            await self._idle_and_old(now)
+
+    def _prefers(self, p: int) -> bool:
+        """Rendezvous hashing: each partition has one preferred node among those that live."""
+
+        def weight(node: str) -> bytes:
+            return hashlib.blake2b(f"{node}/{p}".encode(), digest_size=8).digest()
+
+        return max({*self.alive, self.node_id}, key=weight) == self.node_id
+
+    async def _do_due(self, kind: str, org: str, conversation_id: str) -> None:
+        command: c.Command = c.ExpireMonitor() if kind == "lease" else c.TimeOutWrapups()
+        done = await self.conversations.run(org, conversation_id, lambda _: command)
+        if not done.events:
+            situation = done.after
+            nothing = situation.conversation is None or (
+                situation.monitor is None if kind == "lease" else not situation.conversation.wrapups
+            )
+            if nothing:
+                await self.store.drop_due(kind, org, conversation_id)
+
+    async def _idle_and_old(self, now: int) -> None:
+        for p in self.store.partitions():
+            if not self._prefers(p):
+                continue
+            for org, conversation_id in await self.store.quiet_since(p, "live", now - self.settings.idle_ms):
+                done = await self.conversations.run(org, conversation_id, lambda _: c.EndIdle())
+                if not done.events:
+                    await self.store.touch_live(org, conversation_id, now)
+            for org, conversation_id in await self.store.quiet_since(p, "closed", now - self.settings.retention_ms):
+                await self.store.erase(org, conversation_id)
+                if org in self.orgs:
+                    self.orgs[org].board.drop(conversation_id)
+
+    async def _presence(self) -> None:
+        for org in list(self.orgs.values()):
+            for user_id, (left_at, nodes, present) in list(org.presence.items()):
+                for node in nodes:
+                    if node not in self.alive and node != self.node_id:
+                        await self.people.depart(org.org, user_id, node)
+                if self.people.faded(left_at, nodes, present):
+                    await self.people.fade(org.org, user_id)

@@ -1,0 +1,1 @@
+"""Wire types, decoding, encoding and close codes of the protocol; no I/O."""

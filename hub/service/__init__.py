@@ -1,0 +1,1 @@
+"""One command: load, authorize, decide, commit; one subscription: buffer, snapshot, merge, live."""

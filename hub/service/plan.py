@@ -1,0 +1,181 @@
+"""From decided events to one commit: which fields change, which entries are written, which guards hold. No I/O."""
+
+from collections.abc import Callable, Sequence
+
+import orjson
+
+from hub.domain import events as e
+from hub.domain.board import extra_of, row_of
+from hub.domain.conversation import Situation
+from hub.domain.effects import Action, effects_of
+from hub.domain.errors import Refused
+from hub.protocol.encode import encode_event
+from hub.service.codec import encode_state, spoken_as
+from hub.service.ports import Commit, Loaded, Request
+
+# Decisions that look at the monitor without touching it: a monitor that starts meanwhile must make them decide again.
+_READ_MONITOR = (e.ParticipantDisconnected, e.ConversationTransferred, e.ConversationEnded, e.TakenOver)
+_WRITE_MONITOR = (
+    e.MonitorStarted,
+    e.MonitorJoined,
+    e.MonitorLeft,
+    e.MonitorEnded,
+    e.TakeoverPrepared,
+    e.TakeoverCancelled,
+)
+
+
+def plan_commit(
+    loaded: Loaded,
+    before: Situation,
+    events: Sequence[e.Event],
+    after: Situation,
+    *,
+    fresh_tag: str,
+    fresh_epoch: str,
+    state_bytes_max: int,
+    new_action_id: Callable[[], str],
+    seen: Sequence[bytes] = (),
+    request: Request | None = None,
+    answer: bytes = b"",
+) -> Commit:
+    """
+    The commit that makes `events` (decided in `before`, leading to `after`) a fact.
+
+    `fresh_tag` and `fresh_epoch` are random, as are the ids that `new_action_id` makes.
+
+    Raises:
+        Refused: `too_large`, where the state would outgrow its limit.
+    """
+    conversation = after.existing
+    effects = effects_of(before, events, after)
+    of_state = after.conversation != before.conversation
+    writes_monitor = any(isinstance(one, _WRITE_MONITOR) for one in events)
+    reads_monitor = writes_monitor or any(isinstance(one, _READ_MONITOR) for one in events)
+    sets, drops = _fields(before, after, fresh_epoch)
+    sizes = [len(value) for name, value in sets if name == "state"]
+    if sizes and sizes[0] > state_bytes_max:
+        details = {"bytes": sizes[0], "bytes_max": state_bytes_max}
+        raise Refused("too_large", "Too many participants for one conversation.", details)
+    number = int(loaded.version.partition(".")[0] or 0) + 1
+    due, due_drop = _due(before, after)
+    lapsed = any(isinstance(one, e.MonitorEnded) and one.reason == "lease_expired" for one in events)
+    on_board = any(not isinstance(one, (e.TakeoverPrepared, e.TakeoverCancelled)) for one in events)
+    return Commit(
+        org=conversation.org,
+        conversation_id=conversation.conversation_id,
+        connector=conversation.connector,
+        version=loaded.version,
+        monitor_version=loaded.monitor_version if reads_monitor else None,
+        new_version=f"{number}.{fresh_tag}" if of_state else None,
+        new_monitor_version=fresh_tag if writes_monitor else None,
+        now_ms=after.now_ms,
+        index=("closed" if conversation.settled else "live") if of_state else None,
+        lease_due=lapsed,
+        row=orjson.dumps(row_of(after)) if on_board else None,
+        extra=orjson.dumps(extra_of(after, events)),
+        awaiting=after.counters.awaiting or "",
+        sets=sets,
+        drops=drops,
+        transcript=[
+            (
+                one.audience,
+                encode_event(one.event, one.data, conversation_id=conversation.conversation_id, at=one.at),
+            )
+            for one in effects.transcript
+        ],
+        actions=[encode_action(one, conversation.conversation_id, new_action_id()) for one in effects.actions]
+        if conversation.connector
+        else [],
+        segments=[orjson.dumps(one) for one in effects.segments],
+        due=due,
+        due_drop=due_drop,
+        panels=[
+            (name, content.encode())
+            for one in events
+            if isinstance(one, e.ConversationStarted)
+            for name, content in one.panels
+        ],
+        seen=seen,
+        ledger=[orjson.dumps(one) for one in effects.ledger],
+        request=request,
+        answer=answer,
+    )
+
+
+def encode_action(action: Action, conversation_id: str, action_id: str) -> bytes:
+    """An action as it waits for its platform: `<action id> <event>`."""
+    data = {"action_id": action_id, **action.data}
+    event = encode_event(action.event, data, conversation_id=conversation_id, at=action.at)
+    return action_id.encode() + b" " + event
+
+
+def _fields(before: Situation, after: Situation, fresh_epoch: str) -> tuple[list[tuple[str, bytes]], list[str]]:
+    """The record's fields that differ."""
+    sets: list[tuple[str, bytes]] = []
+    drops: list[str] = []
+    old, new = before.conversation, after.existing
+    if old is None:
+        sets += [
+            ("epoch", fresh_epoch.encode()),
+            ("conn", new.connector.encode()),
+            ("cust", new.customer.participant_id.encode()),
+            (f"p:{new.customer.participant_id}", spoken_as(new.customer)),
+        ]
+    if new != old:
+        sets.append(("state", encode_state(new)))
+        stay = set(new.connected)
+        was = set(old.connected) if old is not None else set()
+        sets += [(f"p:{one.participant_id}", spoken_as(one)) for one in new.connected if one not in was]
+        drops += [f"p:{one.participant_id}" for one in was - stay]
+        noticed = {one.participant_id for one in new.notices}
+        drops += [f"draft:{one.participant_id}" for one in was - stay if one.participant_id not in noticed]
+        if old is not None:
+            gone = {one.participant_id for one in old.notices} - noticed
+            drops += [f"draft:{participant_id}" for participant_id in sorted(gone)]
+        if new.owner is None:
+            drops.append("owner")
+        else:
+            sets.append(("owner", f"{new.owner} {new.owner_epoch}".encode()))
+        if new.ended_at is not None and (old is None or old.ended_at is None):
+            sets.append(("ended", b"1"))
+            drops += ["awaiting", "since"]
+    if before.monitor != after.monitor:
+        monitor_sets, monitor_drops = _monitor_fields(before, after)
+        sets += monitor_sets
+        drops += monitor_drops
+    if before.prepared != after.prepared:
+        if after.prepared is None:
+            drops.append("x")
+        else:
+            sets.append(("x", encode_state(after.prepared)))
+    return sets, drops
+
+
+def _monitor_fields(before: Situation, after: Situation) -> tuple[list[tuple[str, bytes]], list[str]]:
+    """Leases are fields of their own, so that a renewal rewrites nothing else."""
+    old = {one.session: one.lease_end for one in before.monitor.sessions} if before.monitor else {}
+    if after.monitor is None:
+        return [], ["m", "m.id", *(f"ml:{session}" for session in old)]
+    new = {one.session: one.lease_end for one in after.monitor.sessions}
+    sets = [("m", encode_state(after.monitor)), ("m.id", after.monitor.monitor_id.encode())]
+    sets.append((f"w:{after.monitor.user_id}", b"1"))  # who ever watched, for the list of conversations
+    sets += [(f"ml:{session}", str(end).encode()) for session, end in new.items() if old.get(session) != end]
+    return sets, [f"ml:{session}" for session in old if session not in new]
+
+
+def _due(before: Situation, after: Situation) -> tuple[list[tuple[str, int]], list[str]]:
+    due: list[tuple[str, int]] = []
+    drop: list[str] = []
+    if before.monitor != after.monitor:
+        if after.monitor is None:
+            drop.append("lease")
+        else:
+            due.append(("lease", max(one.lease_end for one in after.monitor.sessions)))
+    was = before.conversation.wrapups if before.conversation is not None else ()
+    if after.existing.wrapups != was:
+        if after.existing.wrapups:
+            due.append(("wrapup", min(one.due_at for one in after.existing.wrapups)))
+        else:
+            drop.append("wrapup")
+    return due, drop

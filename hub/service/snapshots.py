@@ -1,0 +1,79 @@
+"""What is shown of a whole conversation: snapshots for each kind of viewer, and messages folded with their receipts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import orjson
+
+from hub.domain.board import row_of
+from hub.domain.conversation import Situation
+from hub.domain.decide import public
+from hub.protocol.cursor import format_cursor
+from hub.service.ports import Snapshot, StoredEntry
+
+MESSAGES_SHOWN = 50
+
+
+def messages_of(entries: Iterable[StoredEntry], last: int | None = MESSAGES_SHOWN) -> list[dict[str, object]]:
+    """The messages among `entries` (oldest first), each with `at` and the last receipt's `status`; the `last` newest."""
+    found: dict[str, dict[str, object]] = {}
+    for entry in entries:
+        if not entry.body.startswith(b'{"event":"message.'):
+            continue
+        event = orjson.loads(entry.body)
+        data = event["data"]
+        if event["event"] == "message.receipt":
+            message = found.get(data["message_id"])
+            if message is not None:
+                message["status"] = data["status"]
+        else:
+            found[data["message_id"]] = {**data, "at": event["at"]}
+    messages = list(found.values())
+    return messages if last is None else messages[-last:]
+
+
+def customer_message(data: Mapping[str, object], name_visible: bool) -> dict[str, object]:
+    """A message as the customer sees it: who answers is a name at most, and only where the channel shows it."""
+    own = data.get("purpose") == "customer"
+    name = data.get("name") if own or name_visible else None
+    shown = {key: data[key] for key in ("message_id", "text", "attachments", "at", "status") if key in data}
+    return {**shown, "own": own, "sender": {"name": name}}
+
+
+def snapshot_for_staff(
+    snapshot: Snapshot, situation: Situation, user_id: str, *, supervisor: bool
+) -> dict[str, object]:
+    """The protocol's snapshot; agents get a row without anything about a monitor."""
+    conversation, loaded = situation.existing, snapshot.loaded
+    row = row_of(situation)
+    if not supervisor:
+        del row["monitor"]
+    mine = [one.participant_id for one in conversation.connected if one.user_id == user_id]
+    return {
+        "conversation": row,
+        "participants": [
+            {**public(one), "since": one.since} for one in (conversation.customer, *conversation.connected)
+        ],
+        "panels": {name: orjson.Fragment(content) for name, content in sorted(snapshot.panels.items())},
+        "messages": messages_of(snapshot.entries),
+        "draft": next((loaded.drafts[one] for one in mine if one in loaded.drafts), None),
+        "cursor": format_cursor(loaded.epoch, loaded.tag, loaded.top),
+    }
+
+
+def snapshot_for_customer(snapshot: Snapshot, situation: Situation) -> dict[str, object]:
+    """Messages only, and a position that counts what the customer sees."""
+    conversation, loaded = situation.existing, snapshot.loaded
+    return {
+        "conversation": {
+            "conversation_id": conversation.conversation_id,
+            "subject": conversation.subject,
+            "ended": conversation.ended_at is not None,
+        },
+        "messages": [customer_message(one, situation.name_visible) for one in messages_of(snapshot.entries)],
+        "cursor": format_cursor(loaded.epoch, loaded.tag, loaded.customer_top),
+    }
+
+
+def count_messages(entries: Sequence[StoredEntry]) -> int:
+    """How many messages there are among `entries`."""
+    return sum(1 for entry in entries if entry.body.startswith(b'{"event":"message.created"'))

@@ -1,0 +1,19 @@
+-- Extends the leases of the sessions that were heard. The monitor's id is the whole fence: takeover, stop and expiry
+-- take it away, and then there is nothing to extend.
+-- KEYS  1 due  2.. c, one per line     ARGV  1 lease_ms  2.. three per line: member of due, monitor_id, session
+-- Answers now (ms) and per line 1 (extended) or 0 (not theirs any more).
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local kept = {}
+for i = 2, #KEYS do
+  local a = 2 + (i - 2) * 3
+  local field = 'ml:' .. ARGV[a + 2]
+  local c = redis.call('HMGET', KEYS[i], 'm.id', field)
+  kept[i - 1] = 0
+  if c[1] == ARGV[a + 1] and c[2] and tonumber(c[2]) > now then
+    redis.call('HSET', KEYS[i], field, string.format('%d', now + ARGV[1]))
+    redis.call('ZADD', KEYS[1], 'GT', now + ARGV[1], ARGV[a])
+    kept[i - 1] = 1
+  end
+end
+return {now, kept}

@@ -1,0 +1,431 @@
+"""
+Who is primary of what, and the lanes to them.
+
+One server, a server behind Sentinel, and a Cluster look the same from outside: a call names a lane and a key. Only who
+owns a slot is asked here; what is asked for data goes through lanes. The map is read at the start, every `REFRESH_S`,
+and whenever a server says that a key lives elsewhere or a connection can't be made.
+
+When slots move, order per key is kept: lanes that lose slots are held and settle (nothing in flight any more), then the
+map changes in one step, then what they held goes where it belongs, in its order.
+"""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from hub.store.connection import (
+    Call,
+    Endpoint,
+    Lane,
+    Limits,
+    Login,
+    ReplyError,
+    Script,
+    Unavailable,
+    Unknown,
+    ask_once,
+    backoff_s,
+    command,
+)
+from hub.store.keys import SLOTS, slot
+
+log = logging.getLogger(__name__)
+
+REFRESH_S: Final = 10.0
+SENTINEL_REFRESH_S: Final = 1.0  # an old primary takes writes, which will be lost, until it hears of its demotion
+STORM_S: Final = 0.5  # looks at the map closer together than this are slowed down
+SETTLING_S: Final = 0.1  # but while slots move, calls wait for the next look: no longer than this
+LANES: Final = ("ingest", "commit", "takeover")
+Kind = Literal["single", "sentinel", "cluster"]
+Map = list[tuple[int, int, Endpoint]]  # first slot, last slot (inclusive), primary
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """
+    A store's URL, taken apart.
+
+    `servers` are the server itself, the Sentinels, or some of the Cluster's nodes; `service` is what the Sentinels call
+    it; `sentinel_login` is for them.
+    """
+
+    kind: Kind
+    servers: tuple[Endpoint, ...]
+    login: Login
+    service: str = ""
+    sentinel_login: Login = Login()  # noqa: RUF009 - frozen
+
+
+def parse_url(url: str) -> Address:
+    """
+    Address that `url` names. Raises ValueError, with a message for people and without the password.
+
+    `redis://[[user]:password@]host[:port][/db]`, `rediss://…` (TLS), `unix://[[user]:password@]/path[?db=0]`,
+    `redis+sentinel://[…@]host:port,host:port/service[/db]`, `redis+cluster://[…@]host:port,host:port`; the last two
+    with TLS as `rediss+…`. TLS options: `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` (paths), `ssl_cert_reqs=none`;
+    for Sentinels of their own: `sentinel_username`, `sentinel_password`.
+    """
+    parts = urlsplit(url)
+    scheme, _, kind = parts.scheme.partition("+")
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    if (
+        scheme not in ("redis", "rediss", "unix")
+        or kind not in ("", "sentinel", "cluster")
+        or (scheme == "unix" and kind)
+    ):
+        raise ValueError(
+            f"store URL: {parts.scheme or 'no scheme'}:// is none of "
+            "redis, rediss, unix, redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
+        )
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = credentials.partition(":")
+    path = [unquote(part) for part in parts.path.split("/") if part]
+    tls = _tls(query) if scheme == "rediss" else None
+
+    def login(db: str) -> Login:
+        if not db.isdigit():
+            raise ValueError(f"store URL: database {db!r} is not a number")
+        return Login(unquote(username), unquote(password), int(db), tls)
+
+    if scheme == "unix":
+        if not parts.path:
+            raise ValueError("store URL: unix:// needs the socket's path")
+        return Address("single", (Endpoint(path=unquote(parts.path)),), login(query.get("db", "0")))
+    port = 26379 if kind == "sentinel" else 6379
+    servers = tuple(_endpoint(host, port) for host in hosts.split(","))
+    if kind == "sentinel":
+        if not path:
+            raise ValueError("store URL: redis+sentinel:// needs the service's name behind the hosts")
+        own = Login(query.get("sentinel_username", ""), query.get("sentinel_password", ""), 0, tls)
+        return Address("sentinel", servers, login(path[1] if len(path) > 1 else "0"), path[0], own)
+    if kind == "cluster":
+        return Address("cluster", servers, login("0"))
+    if len(servers) > 1:
+        raise ValueError("store URL: several hosts need redis+sentinel:// or redis+cluster://")
+    return Address("single", servers, login(path[0] if path else query.get("db", "0")))
+
+
+class Primaries:
+    """
+    All primaries of one store, each with the same lanes.
+
+    Calls of one lane whose keys share a slot run in the order in which they were made. Make one with `connect`; it
+    belongs to the running loop.
+    """
+
+    def __init__(self, address: Address, scripts: Sequence[Script], lanes: Sequence[str], limits: Limits) -> None:
+        self.address = address
+        self.lane_names = tuple(lanes)
+        self.limits = limits
+        self.refreshes = 0  # how often the map was read, for tests and metrics
+        self._scripts = tuple(scripts)
+        self._lanes: dict[Endpoint, dict[str, Lane]] = {}
+        self._owners: list[dict[str, Lane]] = []  # by slot; empty where one server has everything
+        self._only: dict[str, Lane] = {}
+        self._asked: dict[Endpoint, dict[str, Lane]] = {}  # not on the map (yet), named by ASK
+        self._asked_at: dict[Endpoint, float] = {}  # loop time of the last ASK
+        self._listeners: list[Callable[[], None]] = []
+        self._wanted = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        scripts: Sequence[Script] = (),
+        lanes: Sequence[str] = LANES,
+        timeout_s: float = 1.5,
+        connect_wait_s: float = 1.0,
+        pending_max: int = 20_000,
+        start_s: float = 5.0,
+    ) -> "Primaries":
+        """
+        Connected lanes to every primary that `url` leads to (see `parse_url`).
+
+        Raises:
+            ValueError: The URL makes no sense.
+            Unavailable: Not everything answered within `start_s` seconds; nothing is left open.
+        """
+        limits = Limits(timeout_s=timeout_s, connect_wait_s=connect_wait_s, pending_max=pending_max)
+        self = cls(parse_url(url), scripts, lanes, limits)
+        trouble: list[Exception] = []
+        try:
+            async with asyncio.timeout(start_s):
+                await self._first_map(trouble)
+                await asyncio.gather(*[lane.up() for lane in self._all()])
+        except TimeoutError:
+            trouble += [lane.trouble for lane in self._all() if lane.trouble]
+            await self.aclose()
+            raise Unavailable(f"store not reachable: {trouble[-1] if trouble else 'no answer'}") from None
+        except BaseException:
+            await self.aclose()
+            raise
+        self._spawn(self._keep_map())
+        return self
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    def call(self, lane: str, key: bytes, *args: bytes) -> asyncio.Future[Any]:
+        """
+        Answer to the command `args`, sent to the primary of `key`'s slot.
+
+        The future raises Unavailable (did not run), Unknown (may have run), ReplyError. Safe to cancel: the answer is
+        thrown away, the command may have run.
+        """
+        return self._lane(lane, key).send(command(*args), key)
+
+    def script(self, lane: str, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> asyncio.Future[Any]:
+        """Answer of a script (EVALSHA), as `call`. `keys` share a slot; `script` is one of those given to `connect`."""
+        return self._lane(lane, keys[0]).send(script.wire(keys, args), keys[0])
+
+    def wire(self, lane: str, key: bytes, wire: bytes) -> asyncio.Future[Any]:
+        """Answer to one command that is encoded already, as `call`."""
+        return self._lane(lane, key).send(wire, key)
+
+    def many(self, lane: str, commands: Sequence[tuple[bytes, Sequence[bytes]]]) -> asyncio.Future[list[Any]]:
+        """Answers to several (key, command), in one write per primary, in their order; errors among them as values."""
+        return asyncio.gather(*[self.call(lane, key, *args) for key, args in commands], return_exceptions=True)
+
+    def call_on(self, lane: str, primary: Endpoint, *args: bytes) -> asyncio.Future[Any]:
+        """Answer of one given primary (`primaries`), for what concerns a server and no key: INFO, CONFIG GET, TIME."""
+        return self._lanes[primary][lane].send(command(*args))
+
+    # -- the map -------------------------------------------------------------------------------------------------
+
+    def primaries(self) -> tuple[Endpoint, ...]:
+        """Every primary on the map."""
+        return tuple(self._lanes)
+
+    def primary_of(self, key: bytes) -> Endpoint:
+        """Primary of `key`'s slot."""
+        return next(iter(self._owner(key).values())).endpoint
+
+    @property
+    def clustered(self) -> bool:
+        """True where keys of one command must share a slot."""
+        return self.address.kind == "cluster"
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called whenever the map has changed."""
+        self._listeners.append(listener)
+
+    def refresh(self) -> None:
+        """Read the map again soon; calling it often costs nothing more."""
+        self._wanted.set()
+
+    @property
+    def healthy(self) -> bool:
+        """True while every lane can send."""
+        return all(lane.ready for lane in self._all())
+
+    async def aclose(self) -> None:
+        """Answer or fail whatever is open, and close every connection. Idempotent."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*[lane.aclose() for lane in self._all()])
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _lane(self, name: str, key: bytes) -> Lane:
+        owners = self._owners
+        return (owners[slot(key)] if owners else self._only)[name]
+
+    def _owner(self, key: bytes) -> dict[str, Lane]:
+        return self._owners[slot(key)] if self._owners else self._only
+
+    def _all(self) -> list[Lane]:
+        return [lane for lanes in (*self._lanes.values(), *self._asked.values()) for lane in lanes.values()]
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _open(self, endpoint: Endpoint) -> dict[str, Lane]:
+        lanes = {}
+        for name in self.lane_names:
+            lanes[name] = lane = Lane(
+                name,
+                endpoint,
+                self.address.login,
+                self._scripts,
+                limits=self.limits,
+                on_elsewhere=lambda _: self.refresh(),
+                on_trouble=lambda _: self.refresh(),
+            )
+            lane.start()
+        return lanes
+
+    async def _first_map(self, trouble: list[Exception]) -> None:
+        attempt = 0
+        while True:
+            try:
+                self._apply(await self._discover())
+                return
+            except (OSError, TimeoutError, ReplyError, Unavailable, Unknown) as error:
+                trouble.append(error)
+                await asyncio.sleep(backoff_s(attempt))
+                attempt += 1
+
+    async def _keep_map(self) -> None:
+        loop = asyncio.get_running_loop()
+        attempt, last = 0, 0.0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SENTINEL_REFRESH_S if self.address.kind == "sentinel" else REFRESH_S):
+                    await self._wanted.wait()
+            self._wanted.clear()
+            attempt, last = attempt + 1 if loop.time() - last < STORM_S else 0, loop.time()
+            pause_max_s = SETTLING_S
+            try:
+                await self._refresh()
+            except (OSError, TimeoutError, ReplyError, Unavailable, Unknown) as error:
+                log.warning("store: nobody says who is primary: %s", error)
+                pause_max_s = REFRESH_S
+                self._wanted.set()
+            except Exception:
+                log.exception("store: reading the map failed")
+                self._wanted.set()
+            await asyncio.sleep(min(pause_max_s, backoff_s(attempt)))
+
+    async def _refresh(self) -> None:
+        found = await self._discover()
+        self.refreshes += 1
+        for lane in self._losing(found):
+            lane.hold()
+        held = [lane for lane in self._all() if lane.held]
+        for lane in held:
+            await lane.settled()
+        changed = self._apply(found)
+        # From here to the end there is no await: nobody can put a call in front of those that were held.
+        held = [lane for lane in held if not lane.pending]
+        for lane in held:
+            self._route(lane)
+        for lane in held:
+            lane.release()
+        self._retire()
+        if changed:
+            log.info("store: primaries are now %s", ", ".join(map(str, self._lanes)))
+            for listener in self._listeners:
+                listener()
+
+    async def _discover(self) -> Map:
+        address = self.address
+        if address.kind == "single":
+            return [(0, SLOTS - 1, address.servers[0])]
+        if address.kind == "sentinel":
+            wire = command(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", address.service.encode())
+            servers, login = address.servers, address.sentinel_login
+        else:
+            wire = command(b"CLUSTER", b"SLOTS")
+            hints = [lane.hint for lane in self._all() if lane.hint]  # whoever is named by MOVED knows of the move
+            servers = tuple(dict.fromkeys((*hints, *self._lanes, *address.servers)))
+            login = address.login
+        trouble: Exception = Unavailable("no server named")
+        for server in servers:
+            try:
+                answer = await ask_once(server, login, wire, self.limits.timeout_s)
+                return self._primary(answer) if address.kind == "sentinel" else _slots(answer, server)
+            except (OSError, TimeoutError, ReplyError, Unavailable, Unknown) as error:
+                trouble = error
+        raise trouble
+
+    def _primary(self, answer: Any) -> Map:
+        if not isinstance(answer, list) or len(answer) != 2:
+            raise Unavailable(f"the Sentinel doesn't know {self.address.service}")
+        return [(0, SLOTS - 1, Endpoint(answer[0].decode(), int(answer[1])))]
+
+    def _losing(self, found: Map) -> list[Lane]:
+        """Lanes of primaries that lose a slot by `found`."""
+        losers: dict[Endpoint, dict[str, Lane]] = {}
+        for first, last, endpoint in found:
+            for owner in self._owners[first : last + 1] if self._owners else [self._only]:
+                lane = next(iter(owner.values()), None)
+                if lane is not None and lane.endpoint != endpoint:
+                    losers[lane.endpoint] = owner
+        return [lane for lanes in losers.values() for lane in lanes.values()]
+
+    def _apply(self, found: Map) -> bool:
+        """Make `found` the map; True where that changed anything."""
+        before = self._shape()
+        for endpoint in {endpoint for _, _, endpoint in found} - self._lanes.keys():
+            self._lanes[endpoint] = self._asked.pop(endpoint) if endpoint in self._asked else self._open(endpoint)
+        if self.clustered:
+            owners = list(self._owners) or [self._lanes[found[0][2]]] * SLOTS
+            for first, last, endpoint in found:
+                owners[first : last + 1] = [self._lanes[endpoint]] * (last + 1 - first)
+            self._owners = owners
+        else:
+            self._only = self._lanes[found[0][2]]
+        return self._shape() != before
+
+    def _shape(self) -> list[int]:
+        return [id(lanes) for lanes in self._owners or [self._only]]
+
+    def _route(self, lane: Lane) -> None:
+        """Give everything that `lane` held to the lane of the same name where it belongs now."""
+        too_old = asyncio.get_running_loop().time() - self.limits.connect_wait_s
+        for call in lane.take():
+            if call.since < too_old:
+                call.fail(Unavailable("the store's slots are moving"))
+            else:
+                self._target(lane.name, call).put(call)
+
+    def _target(self, name: str, call: Call) -> Lane:
+        target, call.target = call.target, None
+        if target is None:
+            return self._lane(name, call.key)
+        if target not in self._lanes:
+            if target not in self._asked:
+                self._asked[target] = self._open(target)
+            self._asked_at[target] = asyncio.get_running_loop().time()
+        return (self._lanes.get(target) or self._asked[target])[name]
+
+    def _retire(self) -> None:
+        """Close the lanes of primaries that own nothing any more, and those that an ASK named long ago."""
+        owning = set(self._shape())
+        idle_since = asyncio.get_running_loop().time() - REFRESH_S
+        gone = [self._lanes.pop(e) for e, lanes in list(self._lanes.items()) if id(lanes) not in owning]
+        gone += [self._asked.pop(e) for e in list(self._asked) if self._asked_at[e] < idle_since]
+        for lanes in gone:
+            for lane in lanes.values():
+                self._spawn(lane.aclose())
+
+
+def _slots(answer: Any, asked: Endpoint) -> Map:
+    """Map that CLUSTER SLOTS answered; an empty host is the one that was asked."""
+    if not isinstance(answer, list) or not answer:
+        raise Unavailable(f"{asked} knows of no slots")
+    found = [
+        (first, last, Endpoint((node[0] or b"").decode() or asked.host, node[1])) for first, last, node, *_ in answer
+    ]
+    if any(endpoint.host == "?" for _, _, endpoint in found):
+        raise Unavailable(f"{asked} doesn't know where all primaries are")
+    return found
+
+
+def _endpoint(text: str, default_port: int) -> Endpoint:
+    host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
+    if not colon:
+        host, port = text, str(default_port)
+    if not port.isdigit():
+        raise ValueError(f"store URL: port {port!r} is not a number")
+    return Endpoint(host.strip("[]") or "localhost", int(port))
+
+
+def _tls(query: dict[str, str]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=query.get("ssl_ca_certs"))
+    if query.get("ssl_cert_reqs") == "none":
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if "ssl_certfile" in query:
+        context.load_cert_chain(query["ssl_certfile"], query.get("ssl_keyfile"))
+    return context

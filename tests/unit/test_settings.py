@@ -1,0 +1,333 @@
+"""Settings: four layers, and errors that a person can act on."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub import settings as module
+from hub.settings import (
+    LIMITS,
+    TOP_LEVEL,
+    ChannelSettings,
+    IssuerSettings,
+    Settings,
+    SettingsError,
+    build,
+    describe,
+    load,
+    parse_address,
+    parse_duration_ms,
+    unknown_variables,
+)
+
+SECRET = "0123456789abcdef0123456789abcdef"
+FULL = """
+host = "0.0.0.0"
+port = 9000
+origins = ["https://Desk.example.com"]
+token_secret_file = "secret"
+
+[limits]
+tick_ms = 0
+drain_ms = 5_000
+
+[queues.support]
+name = "Support"
+division = "home"
+wrapup_prompt = "mandatory"
+wrapup_timeout_ms = 30000
+wrapup_codes = ["resolved", "follow-up"]
+
+[queues."a.b"]
+
+[channels.web]
+agent_name_visible = true
+
+[people.ana]
+name = "Ana Ortiz"
+org = "acme"
+role = "supervisor"
+permissions = ["view", "monitor"]
+queues = ["*"]
+divisions = ["home"]
+
+[[issuers]]
+issuer = "https://login.example.com/"
+jwks_url = "https://login.example.com/keys"
+
+[[issuers]]
+issuer = "https://other.example.com/"
+jwks_file = "keys.json"
+"""
+
+
+def full(env: dict[str, str] | None = None, flags: dict[str, str | None] | None = None) -> Settings:
+    """Settings of the whole file, as if it stood in /etc/hub."""
+    return build(FULL, "/etc/hub/hub.toml", env or {}, flags, read=lambda path: SECRET.encode() + b"\n")
+
+
+def error(text: str, env: dict[str, str] | None = None, flags: dict[str, str | None] | None = None) -> str:
+    """The message of the refusal."""
+    with pytest.raises(SettingsError) as refused:
+        build(text, "hub.toml", env or {}, flags)
+    return str(refused.value)
+
+
+def test_defaults() -> None:
+    """Without anything, every field has its default and says so."""
+    made = build("", "hub.toml", {})
+    assert made == Settings()
+    assert {made.source(field.name) for field in dataclasses.fields(made)} == {"default"}
+    assert (made.host, made.port, made.metrics_address) == ("127.0.0.1", 8000, ("127.0.0.1", 9464))
+    assert made.data_dir == Path(".hub")
+
+
+def test_file() -> None:
+    """All that a file can say is read, and each value knows its line."""
+    made = full()
+    assert (made.host, made.port, made.tick_ms, made.drain_ms) == ("0.0.0.0", 9000, 0, 5000)
+    assert made.origins == ("https://desk.example.com",)
+    assert made.token_secret == SECRET.encode()
+    support = made.queues["support"]
+    assert (support.wrapup_prompt, support.wrapup_codes) == ("mandatory", ("resolved", "follow-up"))
+    assert made.channels == {"web": ChannelSettings(agent_name_visible=True)}
+    assert made.people["ana"].sub == "ana"
+    assert made.people["ana"].permissions == ("view", "monitor")
+    assert made.issuers[1] == IssuerSettings("https://other.example.com/", jwks_file=Path("/etc/hub/keys.json"))
+    assert made.source("port") == "/etc/hub/hub.toml line 3"
+    assert made.source("tick_ms") == "/etc/hub/hub.toml line 8"
+    assert made.source("queues.a.b") == "/etc/hub/hub.toml line 18"
+    assert made.source("token_secret") == "/etc/hub/hub.toml line 5 (/etc/hub/secret)"
+
+
+def test_layers() -> None:
+    """Flags win over variables, those over the file, that over the defaults."""
+    made = full({"HUB_PORT": "9001", "HUB_TICK_MS": "50", "HUB_TOKEN_SECRET": SECRET.upper()}, {"port": "9002"})
+    assert (made.host, made.port, made.tick_ms) == ("0.0.0.0", 9002, 50)
+    assert made.token_secret == SECRET.upper().encode()
+    assert made.source("port") == "--port"
+    assert made.source("tick_ms") == "HUB_TICK_MS"
+    assert made.source("token_secret") == "HUB_TOKEN_SECRET"
+
+
+def test_flags_left_out() -> None:
+    """A flag that wasn't typed changes nothing."""
+    assert build("", "hub.toml", {}, {"port": None, "redis_url": None}) == Settings()
+
+
+def test_variables_of_every_kind() -> None:
+    """Numbers, lists, folders and addresses can be given as variables; an empty address means none."""
+    env = {"HUB_ORIGINS": "https://a.example, https://b.example:8443", "HUB_DATA_DIR": "/var/lib/hub"}
+    made = build("", "hub.toml", env | {"HUB_REDIS_URL": "", "HUB_METRICS_LISTEN": "", "HUB_PORT": "0"})
+    assert made.origins == ("https://a.example", "https://b.example:8443")
+    assert made.data_dir == Path("/var/lib/hub")
+    assert made.redis_url is None
+    assert made.metrics_address is None
+    assert made.port == 0
+
+
+@pytest.mark.parametrize("scheme", module.STORE_SCHEMES)
+def test_store_addresses(scheme: str) -> None:
+    """Each kind of store address is taken."""
+    assert build("", "hub.toml", {"HUB_REDIS_URL": f"{scheme}://a:1"}).redis_url == f"{scheme}://a:1"
+
+
+WRONG = {
+    "unknown key": ("prot = 1", "line 1", "did you mean `port`"),
+    "unknown limit": ("[limits]\ntik_ms = 1", "line 2", "did you mean `tick_ms`"),
+    "unknown key of a queue": ('[queues.a]\nnme = "A"', "line 2", "`name`"),
+    "limit at the top": ("tick_ms = 1", "line 1", "belongs under [limits]"),
+    "top key among limits": ("[limits]\n\nport = 1", "line 3", "top of the file"),
+    "secret in the file": (f'token_secret = "{SECRET}"', "line 1", "token_secret_file"),
+    "text for a number": ('port = "80"', "line 1", "'80'; allowed: a whole number from 0 to 65535"),
+    "boolean for a number": ("[limits]\ntick_ms = true", "line 2", "True"),
+    "fraction": ("[limits]\ntick_ms = 1.5", "line 2", "1.5"),
+    "negative": ("[limits]\ntick_ms = -1", "line 2", "from 0"),
+    "zero where it means nothing": ("[limits]\nlease_ms = 0", "line 2", "from 1"),
+    "port too high": ("port = 65536", "line 1", "65535"),
+    "number for a text": ("host = 1", "line 1", "text"),
+    "host of two words": ('host = "a b"', "line 1", "IP address"),
+    "metrics without a port": ('metrics_listen = "localhost"', "line 1", "HOST:PORT"),
+    "store of another kind": ('redis_url = "http://a"', "line 1", "rediss://"),
+    "key prefix with a brace": ('key_prefix = "{hub}"', "line 1", "1 to 32"),
+    "loop": ('loop_engine = "trio"', "line 1", "auto, asyncio, uvloop"),
+    "origin with a path": ('origins = ["https://a/b"]', "line 1", "without a path"),
+    "origins a text": ('origins = "https://a"', "line 1", "a list of texts"),
+    "empty folder": ('data_dir = ""', "line 1", "a folder"),
+    "limits no table": ("limits = 1", "line 1", "[limits]"),
+    "queues no table": ("queues = []", "line 1", "[queues]"),
+    "queue no table": ("[queues]\na = 1", "line 2", "[queues.a]"),
+    "queue id": ('[queues."a b"]', "line 1", "an id"),
+    "prompt": ('[queues.a]\nwrapup_prompt = "always"', "line 2", "none, optional, mandatory, timeout"),
+    "prompt a list": ('[queues.a]\nwrapup_prompt = ["none"]', "line 2", "none, optional"),
+    "wrap-up time-out": ("[queues.a]\nwrapup_timeout_ms = 0", "line 2", "from 1"),
+    "wrap-up codes": ("[queues.a]\nwrapup_codes = [1]", "line 2", "a list of texts"),
+    "second queue": ('[queues.a]\nname = "A"\n[queues.b]\nname = 1', "line 4", "`name`"),
+    "division": ('[queues.a]\ndivision = "a b"', "line 2", "an id"),
+    "channel": ("[channels.fax]", "line 1", "open, sms, web"),
+    "channel's switch": ('[channels.web]\nagent_name_visible = "yes"', "line 2", "true or false"),
+    "person without role": ('[people.ana]\norg = "acme"', "line 1", "`role` is missing"),
+    "person's role": ('[people.ana]\norg = "acme"\nrole = "boss"', "line 3", "supervisor"),
+    "person's permission": ('[people.ana]\norg = "a"\nrole = "agent"\npermissions = ["fly"]', "line 4", "monitor"),
+    "person's queues": ('[people.ana]\norg = "a"\nrole = "agent"\nqueues = ["a b"]', "line 4", "`*`"),
+    "issuers no tables": ("issuers = 1", "line 1", "[[issuers]]"),
+    "issuer without keys": ('[[issuers]]\nissuer = "a"', "line 1", "either jwks_url or jwks_file"),
+    "second issuer": (
+        '[[issuers]]\nissuer = "a"\njwks_file = "a"\n\n[[issuers]]\nissuer = "b"\njwks_url = "ftp://b"',
+        "line 7",
+        "https://",
+    ),
+    "issuer twice": (
+        '[[issuers]]\nissuer = "a"\njwks_file = "a"\n[[issuers]]\nissuer = "a"\njwks_file = "b"',
+        "line 1",
+        "twice",
+    ),
+    "issuer hub": ('[[issuers]]\nissuer = "hub"\njwks_file = "a"', "line 2", "the hub's own secret"),
+    "not TOML": ("port = 1\nhost =", "line 2", "not TOML"),
+    "not TOML at the end": ('port = 1\nhost = """', "line 2", "not TOML"),
+    "key twice": ("port = 1\nport = 2", "line 2", "not TOML"),
+    "inline table": ('people = {ana = {role = "boss", org = "a"}}', "line 1", "supervisor"),
+    "dotted key": ("limits.tick_ms = -1", "line 1", "from 0"),
+    "quoted key": ('[limits]\n"tick_ms" = -1', "line 2", "from 0"),
+    "below a long value": ('origins = [\n  "https://a",\n]\nport = -1', "line 4", "from 0"),
+    "lease shorter than its renewal": ("[limits]\nlease_ms = 5000", "line 2", "must be below"),
+}
+
+
+@pytest.mark.parametrize(("text", "line", "hint"), WRONG.values(), ids=WRONG.keys())
+def test_errors_of_the_file(text: str, line: str, hint: str) -> None:
+    """A wrong key or value names file and line, and what is allowed."""
+    message = error(text)
+    assert f"hub.toml {line}" in message
+    assert hint in message
+
+
+def test_errors_of_variables_and_flags() -> None:
+    """A wrong variable or flag is named as it was typed."""
+    assert error("", {"HUB_PORT": "tcp://10.0.0.1:80"}).startswith("HUB_PORT: `port` is 'tcp://10.0.0.1:80'; allowed:")
+    assert error("", {}, {"metrics_listen": "x"}).startswith("--metrics-listen: ")
+    assert error("", {}, {"port": "1e3"}).startswith("--port: ")
+    assert error("", {"HUB_ORIGINS": "nowhere"}).startswith("HUB_ORIGINS: ")
+
+
+def test_passwords_are_not_shown() -> None:
+    """A store's password stands neither in an error nor in the printed configuration."""
+    assert "hunter2" not in error("", {"HUB_REDIS_URL": "http://u:hunter2@a"})
+    made = build("", "hub.toml", {"HUB_REDIS_URL": "redis://u:hunter2@a:1/0", "HUB_TOKEN_SECRET": SECRET})
+    printed = repr(list(describe(made))) + repr(made)
+    assert "hunter2" not in printed
+    assert SECRET not in printed
+
+
+@pytest.mark.parametrize("length", [1, 31])
+def test_short_secret(length: int) -> None:
+    """A secret below 32 bytes is refused, unseen, with the way to make one."""
+    message = error("", {"HUB_TOKEN_SECRET": "s" * length})
+    assert f"has {length} byte" in message
+    assert "openssl rand -hex 32" in message
+    assert "ss" not in message.replace("openssl", "")
+
+
+def test_secret_file_that_is_missing(tmp_path: Path) -> None:
+    """A secret file that can't be read is named with the line that names it."""
+    config = tmp_path / "hub.toml"
+    config.write_text('token_secret_file = "nothing"')
+    with pytest.raises(SettingsError, match=r"hub\.toml line 1: .*nothing can't be read"):
+        load(config=config, env={})
+
+
+def test_identity_is_required() -> None:
+    """Without secret and issuers nobody could connect: refused with the way to make a secret."""
+    with pytest.raises(SettingsError, match=r"export HUB_TOKEN_SECRET=\$\(openssl rand -hex 32\)"):
+        Settings().require_identity()
+    Settings(token_secret=SECRET.encode()).require_identity()
+    Settings(issuers=(IssuerSettings("a", jwks_url="https://a"),)).require_identity()
+
+
+def test_queues_that_are_not_configured() -> None:
+    """Such a queue has its id as name, the event's division, and asks no wrap-up."""
+    made = full()
+    unknown = made.queue("sales", "east")
+    assert (unknown.name, unknown.division, unknown.wrapup_prompt) == ("sales", "east", "none")
+    assert made.queue("sales").division == "home"
+    assert made.queue("a.b", "east").division == "east"
+    assert made.queue("support", "east").division == "home"
+
+
+def test_visible_names() -> None:
+    """Names are shown where the channel's configuration says so."""
+    assert full().name_visible("web")
+    assert not full().name_visible("sms")
+
+
+def test_finding_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flag's file wins over the variable's, that over `hub.toml` in the current folder."""
+    for number, name in enumerate(["flag.toml", "variable.toml", "hub.toml"], start=1):
+        (tmp_path / name).write_text(f"port = {number}")
+    monkeypatch.chdir(tmp_path)
+    env = {"HUB_CONFIG": "variable.toml"}
+    assert load(config=Path("flag.toml"), env=env).port == 1
+    assert load(env=env).port == 2
+    assert load(env={}).port == 3
+    with pytest.raises(SettingsError, match=r"gone\.toml can't be read"):
+        load(config=Path("gone.toml"), env={})
+
+
+def test_unknown_variables() -> None:
+    """A mistyped variable is told, with what it may have been; those of the programs aren't."""
+    warned = unknown_variables({"HUB_PROT": "1", "HUB_URL": "u", "HUB_TICK_MS": "1", "PATH": os.defpath})
+    assert warned == ["HUB_PROT is not a setting; did you mean `HUB_PORT`?"]
+
+
+def test_every_field_is_documented() -> None:
+    """Each field says what it means; each limit is a number whose name ends in its unit or bound."""
+    for field in dataclasses.fields(Settings):
+        if field.name in {*TOP_LEVEL, *LIMITS}:
+            assert field.metadata["meaning"]
+    assert all(isinstance(getattr(Settings(), name), int) for name in LIMITS)
+
+
+def test_describe_shows_everything() -> None:
+    """Each value stands there once with its origin."""
+    rows = list(describe(full({"HUB_TICK_MS": "5"})))
+    shown = {name: (value, origin) for name, value, origin, _ in rows}
+    assert len(shown) == len(rows)
+    assert shown["limits.tick_ms"] == ("5", "HUB_TICK_MS")
+    assert shown["port"] == ("9000", "/etc/hub/hub.toml line 3")
+    assert shown["token_secret"][0] == "set"
+    assert shown["redis_url"] == ("unset", "default")
+    assert shown["queues.support.wrapup_codes"] == ('["resolved", "follow-up"]', "/etc/hub/hub.toml line 11")
+    assert shown["channels.web.agent_name_visible"][0] == "true"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("8h", 28_800_000), ("30m", 1_800_000), ("90s", 90_000), ("250ms", 250), ("2d", 172_800_000)]
+)
+def test_durations(text: str, expected: int) -> None:
+    """A number with a unit is a duration."""
+    assert parse_duration_ms(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "8", "0s", "-1h", "1.5h", "1w", "1 h", "h"])
+def test_wrong_durations(text: str) -> None:
+    """Anything else isn't."""
+    with pytest.raises(ValueError, match="8h"):
+        parse_duration_ms(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("127.0.0.1:0", ("127.0.0.1", 0)), ("[::1]:9", ("::1", 9)), ("metrics:80", ("metrics", 80))]
+)
+def test_addresses(text: str, expected: Any) -> None:
+    """Host and port are split at the last colon, outside of brackets."""
+    assert parse_address(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a", ":80", "::1:80", "a:65536", "a:-1", "a:"])
+def test_wrong_addresses(text: str) -> None:
+    """An address without a host or a proper port isn't one."""
+    with pytest.raises(ValueError, match=r"HOST:PORT|65535"):
+        parse_address(text)
