@@ -53,7 +53,9 @@ async def start_hub(
     """
     A hub on its embedded store in `data_dir`, ready; ended on the way out, at last by force and its store with it.
 
-    `port` 0 takes a free one; `secret` None makes a random one; `stop` ends the waiting for it to become ready.
+    `port` 0 takes a free one; `secret` None makes a random one; `config` None is an empty file (not the `hub.toml` that
+    may lie about); `stop` ends the waiting for it to become ready. The environment's `HUB_*` don't reach it, so that it
+    never works on a store that isn't its own.
 
     Raises:
         NotStarted: It ended or wasn't ready in 30 s, or `stop` was set.
@@ -61,8 +63,12 @@ async def start_hub(
     secret = secret or new_secret()
     metrics = free_port("127.0.0.1")
     arguments = ["--host", host, "--port", str(port or free_port(host)), "--data-dir", str(data_dir)]
-    arguments += ["--metrics-listen", f"127.0.0.1:{metrics}", *(["--config", str(config)] if config else []), *more]
     await asyncio.to_thread(data_dir.mkdir, parents=True, exist_ok=True)
+    if config is None:
+        config = data_dir / "hub.toml"
+        await asyncio.to_thread(config.touch)
+    arguments += ["--metrics-listen", f"127.0.0.1:{metrics}", "--config", str(config), *more]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
     log = data_dir / "hub.log"
     with await asyncio.to_thread(log.open, "wb") as output:
         process = await asyncio.create_subprocess_exec(
@@ -74,7 +80,7 @@ async def start_hub(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=output,
-            env={**os.environ, "HUB_TOKEN_SECRET": secret},
+            env={**inherited, "HUB_TOKEN_SECRET": secret},
             # Ctrl-C goes to the whole foreground group; the hub is ended by us, after its clients.
             start_new_session=True,
         )

@@ -12,7 +12,7 @@ import os
 import struct
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,6 +23,7 @@ from clients.wire import SUBPROTOCOL, ConnectionEnded, HubError, endpoint_url
 
 OnEvent = Callable[[dict[str, Any], int], None]  # the event, and when its frame arrived (monotonic ns)
 OnFrame = Callable[[bytes, int], bool]  # a whole frame; True: dealt with, don't decode it
+OPEN_S: Final = 20.0
 _TEXT: Final = 0x81
 _PONG: Final = 0x8A
 _CLOSE: Final = 0x88
@@ -66,9 +67,8 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the handshake."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(self._request)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         """Cut frames out of what arrived."""
@@ -192,7 +192,8 @@ async def open_line(url: str, endpoint: str, token: str, on_event: OnEvent | Non
     assert parts.scheme == "ws", "load goes to loopback, without TLS"
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     loop = asyncio.get_running_loop()
-    _, line = await loop.create_connection(lambda: Line(parts.netloc, parts.path, on_event), host, port)
-    await line.opened
-    line.hello = msgspec.convert(await line.tell("hello", token=token), Hello)
+    async with asyncio.timeout(OPEN_S):
+        _, line = await loop.create_connection(lambda: Line(parts.netloc, parts.path, on_event), host, port)
+        await line.opened
+        line.hello = msgspec.convert(await line.tell("hello", token=token), Hello)
     return line

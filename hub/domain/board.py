@@ -99,7 +99,8 @@ def extra_of(situation: Situation, events: Iterable[e.Event] = ()) -> dict[str, 
                 "timed_out": isinstance(one, e.WrapupTimedOut),
             }
             for one in events
-            if isinstance(one, (e.WrapupCompleted, e.WrapupTimedOut))
+            if isinstance(one, e.WrapupCompleted)
+            or (isinstance(one, e.WrapupTimedOut) and one.wrapup.prompt != "optional")  # which ends unasked
         ],
         "queued_since": conversation.queued_since,
         "ended_at": conversation.ended_at,

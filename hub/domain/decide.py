@@ -449,12 +449,13 @@ def _confirm(situation: Situation, command: c.ConfirmTakeover) -> Events:
     if command.takeover_id in conversation.takeovers and conversation.knew(person.user_id):
         raise Refused("already_done", "This takeover is done already.")
     _may(person, "takeover")
-    held = _watched_by(situation, person, command.session)
     prepared = situation.prepared
-    if prepared is None or prepared.takeover_id != command.takeover_id:
-        raise _unconfirmed("This takeover isn't prepared (any more); prepare it again.")
-    if (prepared.user_id, prepared.monitor_id) != (person.user_id, held.monitor_id):
+    mine = prepared is not None and prepared.takeover_id == command.takeover_id
+    if prepared is not None and mine and prepared.user_id != person.user_id:
         raise _unconfirmed("Somebody else prepared this takeover; prepare your own.")
+    held = _watched_by(situation, person, command.session)
+    if prepared is None or not mine or prepared.monitor_id != held.monitor_id:
+        raise _unconfirmed("This takeover isn't prepared (any more); prepare it again.")
     if prepared.token_hash != command.token_hash:
         raise _unconfirmed("The confirmation token is wrong; prepare the takeover again.")
     if prepared.expires_at <= situation.now_ms or prepared.owner_epoch != conversation.owner_epoch:

@@ -111,7 +111,8 @@ def _disconnected(effects: Effects, event: e.ParticipantDisconnected, before: Si
     effects.transcript.append(Entry(INSIDE, "participant.disconnected", event.at, data))
     effects.segments.append(interact_segment(event.participant, event.at, event.disconnect_type))
     if event.participant.purpose == "supervisor":  # the platform knows of all others itself
-        effects.actions.append(Action("participant.disconnected", event.at, data))
+        told = _for_platform(event.participant, before, event.disconnect_type)
+        effects.actions.append(Action("participant.disconnected", event.at, told))
 
 
 def _transferred(effects: Effects, event: e.ConversationTransferred, before: Situation, after: Situation) -> None:
@@ -158,7 +159,7 @@ def _taken_over(effects: Effects, event: e.TakenOver, before: Situation, after: 
         data = participant_data(one, "takeover")
         effects.transcript.append(Entry(INSIDE, "participant.disconnected", at, data))
         effects.segments.append(interact_segment(one, at, "takeover"))
-        effects.actions.append(Action("participant.disconnected", at, data))
+        effects.actions.append(Action("participant.disconnected", at, _for_platform(one, before, "takeover")))
     effects.transcript.append(Entry(INSIDE, "participant.connected", at, participant_data(supervisor)))
     mark: dict[str, object] = {
         "takeover_id": event.takeover_id,
@@ -169,14 +170,18 @@ def _taken_over(effects: Effects, event: e.TakenOver, before: Situation, after: 
     effects.transcript.append(Entry(SUPERVISORS, "takeover.completed", at, mark))
     user = {"user_id": supervisor.user_id, "name": supervisor.name}
     effects.segments.append({"kind": "takeover", "user": user, "start": at, "end": at, **mark})
-    shown = public(supervisor)
-    if not after.name_visible:
-        del shown["name"]
-    data = {"participant_id": supervisor.participant_id, "purpose": "supervisor", "participant": shown}
-    data |= {key: shown[key] for key in ("user_id", "name") if key in shown}
-    effects.actions.append(Action("participant.connected", at, data))
+    effects.actions.append(Action("participant.connected", at, _for_platform(supervisor, after)))
     if after.name_visible:
         effects.actions.append(Action("sender.changed", at, {"name": supervisor.name}))
+
+
+def _for_platform(one: Participant, situation: Situation, disconnect_type: str | None = None) -> dict[str, object]:
+    """A participant as the platform is told, a supervisor's name only where the channel shows names."""
+    shown = public(one)
+    if one.purpose == "supervisor" and not situation.name_visible:
+        del shown["name"]
+    data: dict[str, object] = {**shown, "participant": shown}
+    return data if disconnect_type is None else {**data, "disconnect_type": disconnect_type}
 
 
 _HANDLERS: dict[type, Callable[[Effects, Any, Situation, Situation], None]] = {

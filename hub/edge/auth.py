@@ -166,6 +166,8 @@ def issue_token(
     }
     if conversation is not None:
         claims["conversation"] = conversation
+    elif role == "customer":
+        raise ValueError("a customer's token needs a conversation")
     strangers = sorted(set(claims["permissions"]) - PERMISSIONS)
     if strangers:
         raise ValueError(f"unknown permission {strangers[0]!r}; there are {', '.join(sorted(PERMISSIONS))}")
@@ -218,8 +220,6 @@ def _person(claims: Mapping[str, Any], audience: str, now: int) -> Person:
     user_id, role = _id(claims, "sub"), claims.get("role")
     if not isinstance(role, str) or role not in ROLES:
         raise _unauthenticated("its role isn't known")
-    if role == "customer" and "conversation" not in claims:
-        raise _unauthenticated("a customer's token needs a conversation")
     return Person(
         user_id=user_id,
         name=_name(claims.get("name"), user_id),

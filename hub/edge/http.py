@@ -68,7 +68,7 @@ class Http:
 
     async def person(self, request: Request, *roles: str) -> Person:
         """Who asks. Raises Refused `unauthenticated`, or `not_permitted` for another role."""
-        person = await self.parts.identify(bearer(request))
+        person = await self.parts.identify_bearer(bearer(request))
         if roles and person.role not in roles:
             raise Refused("not_permitted", f"This isn't for the role {person.role}.")
         return person
@@ -114,7 +114,7 @@ class Http:
         kind, value = ("sub", wanted.sub) if wanted.sub is not None else ("jti", wanted.jti)
         assert value is not None
         await self.parts.store.revoke(person.org, kind, value, self.parts.node.now_ms())
-        await self.parts.node._beat()  # here at once; the other nodes look every second
+        await self.parts.node.beat()  # here at once; the other nodes look every second
         return answer({})
 
     # -- history -----------------------------------------------------------------------------------------------------
@@ -149,32 +149,42 @@ class Http:
         """`GET /v1/conversations/{id}/transcript`; of their own conversation also for agents, customers, platforms."""
         person = await self.person(request)
         conversation_id = request.path_params["conversation_id"]
+        left: frozenset[str] = frozenset()
         if person.role in HISTORY_ROLES:
             await self._readable(request, person)
         else:
-            await self._own(person, conversation_id)
+            left = await self._own(person, conversation_id)
         wanted = request.query_params
         before = _whole(wanted.get("before"), "before")
         limit = min(_whole(wanted.get("limit"), "limit") or TRANSCRIPT_PAGE, TRANSCRIPT_PAGE_MAX)
         viewer = "customer" if person.role == "customer" else "staff"
         found = await self.parts.history.transcript(
-            person.org, conversation_id, before=before, limit=limit, viewer=viewer
+            person.org, conversation_id, before=before, limit=limit, viewer=viewer, left=left
         )
         return answer(found)
 
-    async def _own(self, person: Person, conversation_id: str) -> None:
-        """Raises Refused `not_permitted` where it isn't theirs, whether it exists or not."""
+    async def _own(self, person: Person, conversation_id: str) -> frozenset[str]:
+        """
+        As which participants an agent has left it (nothing later is theirs); empty while it is theirs.
+
+        Raises:
+            Refused: `not_permitted` where it isn't theirs, whether it exists or not.
+        """
         situation = await self.parts.history.situation(person.org, conversation_id)
         try:
             if person.role == "connector":
                 conversation = situation.conversation
                 if conversation is None or conversation.connector != person.user_id:
                     raise unknown()
-            else:
-                visible(situation, person)
+                return frozenset()
+            conversation = visible(situation, person)
         except Refused:
             message = "This is for the transcripts of one's own conversations only."
             raise Refused("not_permitted", message) from None
+        stayed = {one.user_id for one in (*conversation.connected, *conversation.at_end)}
+        if person.role == "customer" or person.user_id in stayed:
+            return frozenset()
+        return frozenset(one.participant_id for one in conversation.past if one.user_id == person.user_id)
 
     # -- health and metrics --------------------------------------------------------------------------------------------
 

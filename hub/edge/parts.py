@@ -62,9 +62,17 @@ class Parts:
         Raises:
             Refused: `unauthenticated`; `store_unavailable`.
         """
+        if token.startswith(TICKET):
+            return self._unrevoked(await self._ticketed(token))
+        return await self.identify_bearer(token)
+
+    async def identify_bearer(self, token: str) -> Person:
+        """Who is behind a token; a ticket is for a socket's hello only. Raises Refused `unauthenticated`."""
         if not token:
             raise Refused("unauthenticated", "A token is missing.")
-        person = await (self._ticketed(token) if token.startswith(TICKET) else self.authenticator.verify(token))
+        return self._unrevoked(await self.authenticator.verify(token))
+
+    def _unrevoked(self, person: Person) -> Person:
         if self.node.is_revoked(person.org, person.user_id, person.token_id, person):
             raise Refused("unauthenticated", "The token was revoked.")
         return person

@@ -104,6 +104,7 @@ class BaseSession:
         self._entered = False
         self._closing: int | None = None
         self._revoked = False
+        self._doomed = False  # a frame was broken; nothing after it is read
         self._out: list[bytes] = []
         self._queue: deque[Any] = deque()
         self._worker: asyncio.Task[None] | None = None
@@ -146,7 +147,7 @@ class BaseSession:
 
     def on_text(self, text: str) -> None:
         """One text frame."""
-        if self.closed or self._closing is not None:
+        if self.closed or self._doomed or self._closing is not None:
             return
         if len(text) > self.settings.frame_bytes_max or len(text.encode()) > self.settings.frame_bytes_max:
             self.close(Close.TOO_BIG, f"a frame has at most {self.settings.frame_bytes_max} bytes")
@@ -159,7 +160,11 @@ class BaseSession:
                     return
                 continue
             if isinstance(item, Fatal):
-                self.close(item.code, item.reason)
+                self._doomed = True  # what came before it is still carried out
+                if self._worker is None:
+                    self.close(item.code, item.reason)
+                else:
+                    self._queue.append(item)
                 return
             if not self._take(item, text):
                 return
@@ -224,6 +229,9 @@ class BaseSession:
             return
         if self._closing is not None:
             return
+        if isinstance(item, Fatal):
+            self.close(item.code, item.reason)
+            return
         try:
             if isinstance(item, c.Hello):
                 await self._hello(item)
@@ -284,6 +292,8 @@ class BaseSession:
             person = await self.parts.identify(hello.token)
             if person.role not in self.roles:
                 raise Refused("not_permitted", f"This endpoint isn't for the role {person.role}.")
+            if person.role == "customer" and person.conversation is None:
+                raise Refused("unauthenticated", "A customer's token must name its conversation.")
         except Refused as refused:
             self.send(encode_error(hello.id, refused))
             codes = {"unauthenticated": Close.UNAUTHENTICATED, "not_permitted": Close.NOT_PERMITTED}
@@ -349,7 +359,7 @@ class BaseSession:
                 node, nonce, views, monitors = old
                 message = orjson.dumps({"session": resume.session, "nonce": nonce})
                 if node == self.node.node_id:
-                    self.node._told(message)
+                    self.node.told(message)
                 else:
                     await store.tell_node(node, message)
                 return views, monitors

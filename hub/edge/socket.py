@@ -1,8 +1,8 @@
 """
 The plain driver: one ASGI WebSocket, one session. Works on any ASGI server that has the denial-response extension.
 
-What must be refused before the handshake is refused by HTTP: other subprotocols 400, a foreign Origin 403, too many
-sockets of one address 429, a node that is draining 503.
+What must be refused before the handshake is refused by HTTP: other subprotocols 400, a foreign Origin 403, a node that is
+draining 503. Too many sockets of one address are closed with 4429: a browser's script sees no HTTP status.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hub.edge.customer import CustomerSession
 from hub.edge.parts import Parts
 from hub.edge.session import BaseSession
 from hub.edge.supervisor import SupervisorSession
+from hub.protocol.close import Close
 from hub.protocol.encode import encode_error
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,8 @@ async def serve_socket(parts: Parts, scope: Scope, receive: Receive, send: Send)
     address = scope["client"][0] if scope.get("client") else ""
     parts.addresses[address] += 1
     session = kind(parts, AsgiSocket(send), address)
+    if parts.addresses[address] > parts.settings.sockets_per_address:
+        session.close(Close.TOO_MANY, "too many sockets of this address")
     code = 1006
     try:
         while True:
@@ -140,11 +143,6 @@ def _denied(parts: Parts, scope: Scope) -> tuple[int, Refused] | None:
     origin = headers.get(b"origin")
     if origin is not None and not allowed_origin(origin, headers.get(b"host", ""), parts.settings.origins):
         return 403, Refused("not_permitted", "This Origin may not connect.")
-    address = scope["client"][0] if scope.get("client") else ""
-    limit = parts.settings.sockets_per_address
-    if parts.addresses[address] >= limit:
-        details = {"limit": "sockets_per_address", "max": limit, "retry_ms": 1000}
-        return 429, Refused("rate_limited", "Too many sockets of this address.", details)
     return None
 
 

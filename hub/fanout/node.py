@@ -135,11 +135,11 @@ class Node:
     async def start(self) -> None:
         """Begin to follow and to keep time. Raises Refused `store_unavailable`."""
         self._incarnation = await self.store.incarnation()
-        await self.follower.channel(self.store.node_channel(self.node_id), self._told)
-        await self._beat()
+        await self.follower.channel(self.store.node_channel(self.node_id), self.told)
+        await self.beat()
         settings = self.settings
         self._loops = [
-            asyncio.create_task(self._every(settings.beat_ms / 1000, self._beat)),
+            asyncio.create_task(self._every(settings.beat_ms / 1000, self.beat)),
             asyncio.create_task(self._every(settings.sweep_ms / 1000, self._sweep)),
             asyncio.create_task(self._every(settings.lease_renew_ms / 1000, self._renew)),
             asyncio.create_task(self._every(0.5, self._timers)),
@@ -363,7 +363,7 @@ class Node:
                 del self.orgs[name]
                 org.stop()
 
-    async def _beat(self) -> None:
+    async def beat(self) -> None:
         try:
             self.alive = await self.store.beat(self.node_id, self.now_ms())
             incarnation = await self.store.incarnation()
@@ -400,7 +400,7 @@ class Node:
             return True
         return bool(token_id) and f"{org}/jti/{token_id}" in self.revoked
 
-    def _told(self, message: bytes) -> None:
+    def told(self, message: bytes) -> None:
         """Another node (or this one) says that a session has moved."""
         told = orjson.loads(message)
         for session in list(self.sessions):

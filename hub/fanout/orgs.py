@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hub.fanout.board import Board, Entry
 from hub.fanout.views import Views
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROWS_AT_ONCE = 200
-ENDED_LOADED = 100  # newest ended conversations of a partition that views can ask for after a start
+ENDED_LOADED = 300  # newest settled conversations of a partition that views can ask for after a start
 PARTITIONS_AT_ONCE = 8
 Changed = Callable[["Org", Entry | None, Entry | None], None]
 
@@ -113,8 +113,6 @@ class Org:
             try:
                 self.node.follower.unsubscribe(followed)
                 await self.node.follower.subscribe(followed)
-                if isinstance(followed, BoardLog):
-                    self.board.clear_partition(followed.p)
                 await self._load(followed)
                 return
             except Exception as error:
@@ -133,26 +131,20 @@ class Org:
             self.node.follower.start(followed, top, tag)
 
     async def _load_board(self, followed: BoardLog) -> None:
+        """Everything is read first: rows that stay the same are no change for anybody."""
         store, p = self.node.store, followed.p
         top, tag = await store.board_top(p, self.org)
         live = await store.indexed(p, "live")
         closed = await store.indexed(p, "closed", newest=ENDED_LOADED)
         ids = [conversation_id for org, conversation_id in (*reversed(closed), *live) if org == self.org]
+        rows: list[tuple[Any, ...]] = []
         for start in range(0, len(ids), ROWS_AT_ONCE):
-            for row, extra, row_at, awaiting, since, messages in await store.rows(
-                p, self.org, ids[start : start + ROWS_AT_ONCE]
-            ):
-                if row is None:
-                    continue
-                self.board.load(
-                    p,
-                    row,
-                    extra,
-                    int(row_at),
-                    awaiting.decode() if awaiting else None,
-                    int(since) if since else None,
-                    int(messages or 0),
-                )
+            rows += await store.rows(p, self.org, ids[start : start + ROWS_AT_ONCE])
+        self.board.clear_partition(p)
+        for row, extra, row_at, awaiting, since, messages in rows:
+            if row is not None:
+                speaker = awaiting.decode() if awaiting else None
+                self.board.load(p, row, extra, int(row_at), speaker, int(since) if since else None, int(messages or 0))
         self.node.follower.start(followed, top, tag)
 
     def note_presence(self, body: bytes) -> None:

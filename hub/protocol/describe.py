@@ -213,9 +213,6 @@ def openapi() -> Json:
         types.Transcript,
         types.Timeline,
         types.ErrorAnswer,
-        types.QueueRow,
-        types.AgentRow,
-        types.RosterRow,
     ]
     components = schemas(used)
     components["PlatformEvent"] = {"oneOf": [_ref(kind) for kind in _PLATFORM_EVENTS]}

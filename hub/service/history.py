@@ -160,28 +160,43 @@ class History:
         }
 
     async def transcript(
-        self, org: str, conversation_id: str, *, before: int | None, limit: int, viewer: str
+        self,
+        org: str,
+        conversation_id: str,
+        *,
+        before: int | None,
+        limit: int,
+        viewer: str,
+        left: frozenset[str] = frozenset(),
     ) -> dict[str, object]:
         """
         `entries` oldest first: messages and marks, each `{kind, at, offset, …}` as in its event.
 
-        `viewer` is `staff`, or `customer`, who gets messages as their socket does. `before`: only older ones.
+        `viewer` is `staff`, or `customer`, who gets messages as their socket does. `before`: only older ones. `left`:
+        the participants that somebody was who has gone; what came after the last of them left isn't theirs.
         """
         loaded = await self._conversations.load(org, conversation_id)
         found: list[dict[str, object]] = []
-        place = before
+        place = before if viewer == "staff" and not left else None
+        hidden = bool(left)
         while len(found) < limit:
             part = await self._store.entries_before(org, conversation_id, before=place, count=500)
             if not part:
                 break
+            place = part[-1].offset
             for entry in part:
+                if hidden:
+                    hidden = not _leaves(entry, left)
+                    continue
                 shown = _entry(entry, viewer, loaded.situation.name_visible)
-                if shown is not None:
-                    cursor = format_cursor(loaded.epoch, entry.tag, entry.offset)
-                    found.append(shown if viewer == "customer" else {**shown, "cursor": cursor})
+                position = entry.customer_offset if viewer == "customer" else entry.offset
+                if shown is None or (before is not None and position >= before):
+                    continue
+                if viewer == "staff":
+                    shown["cursor"] = format_cursor(loaded.epoch, entry.tag, entry.offset)
+                found.append(shown)
                 if len(found) == limit:
                     break
-            place = part[-1].offset
         return {"entries": found[::-1]}
 
     async def list(self, person: Person, wanted: dict[str, str]) -> dict[str, object]:
@@ -235,6 +250,13 @@ def _entry(entry: StoredEntry, viewer: str, name_visible: bool) -> dict[str, obj
         event = orjson.loads(entry.body)
         return {"kind": MARKS[name], "at": event["at"], "offset": entry.offset, **event["data"]}
     return None
+
+
+def _leaves(entry: StoredEntry, participants: frozenset[str]) -> bool:
+    """True where one of these participants leaves at this entry."""
+    if not entry.body.startswith(b'{"event":"participant.disconnected"'):
+        return False
+    return orjson.loads(entry.body)["data"]["participant_id"] in participants
 
 
 def _number(wanted: dict[str, str], name: str, default: int, most: int) -> int:

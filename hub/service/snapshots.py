@@ -13,8 +13,12 @@ from hub.service.ports import Snapshot, StoredEntry
 MESSAGES_SHOWN = 50
 
 
-def messages_of(entries: Iterable[StoredEntry], last: int | None = MESSAGES_SHOWN) -> list[dict[str, object]]:
-    """The messages among `entries` (oldest first), each with `at` and the last receipt's `status`; the `last` newest."""
+def messages_of(entries: Iterable[StoredEntry], *, customer: bool = False) -> list[dict[str, object]]:
+    """
+    The newest messages among `entries` (oldest first), each with `at`, `offset` and the last receipt's `status`.
+
+    `offset` counts what the viewer sees: with `customer` it is the customer's own.
+    """
     found: dict[str, dict[str, object]] = {}
     for entry in entries:
         if not entry.body.startswith(b'{"event":"message.'):
@@ -26,16 +30,16 @@ def messages_of(entries: Iterable[StoredEntry], last: int | None = MESSAGES_SHOW
             if message is not None:
                 message["status"] = data["status"]
         else:
-            found[data["message_id"]] = {**data, "at": event["at"]}
-    messages = list(found.values())
-    return messages if last is None else messages[-last:]
+            offset = entry.customer_offset if customer else entry.offset
+            found[data["message_id"]] = {**data, "at": event["at"], "offset": offset}
+    return list(found.values())[-MESSAGES_SHOWN:]
 
 
 def customer_message(data: Mapping[str, object], name_visible: bool) -> dict[str, object]:
     """A message as the customer sees it: who answers is a name at most, and only where the channel shows it."""
     own = data.get("purpose") == "customer"
     name = data.get("name") if own or name_visible else None
-    shown = {key: data[key] for key in ("message_id", "text", "attachments", "at", "status") if key in data}
+    shown = {key: data[key] for key in ("message_id", "text", "attachments", "at", "offset", "status") if key in data}
     return {**shown, "own": own, "sender": {"name": name}}
 
 
@@ -69,7 +73,9 @@ def snapshot_for_customer(snapshot: Snapshot, situation: Situation) -> dict[str,
             "subject": conversation.subject,
             "ended": conversation.ended_at is not None,
         },
-        "messages": [customer_message(one, situation.name_visible) for one in messages_of(snapshot.entries)],
+        "messages": [
+            customer_message(one, situation.name_visible) for one in messages_of(snapshot.entries, customer=True)
+        ],
         "cursor": format_cursor(loaded.epoch, loaded.tag, loaded.customer_top),
     }
 

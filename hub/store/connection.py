@@ -476,7 +476,7 @@ class Lane:
 
     def _stop_sending(self) -> None:
         self._ready = False
-        self._held.extendleft(reversed(self._out))  # made before whatever is held
+        self._held.extend(self._out)  # nothing was held before: while calls are sent, nothing waits
         self._out = []
 
     def _continue(self) -> None:

@@ -7,7 +7,7 @@ Every write that must be whole is one script (`lua/`). Errors of the connection 
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,13 @@ def time_ms(reply: Sequence[bytes]) -> int:
     return int(reply[0]) * 1000 + int(reply[1]) // 1000
 
 
+def _translated(error: Exception) -> Exception:
+    """A connection's error as a refusal; what the server says of a command of ours is our own mistake."""
+    if isinstance(error, Unavailable):
+        return store_unavailable("none")
+    return store_unavailable("unknown") if isinstance(error, Unknown) else error
+
+
 class RedisStore:
     """See the module. Safe to share by all tasks of a node; a cancelled call has an unknown outcome."""
 
@@ -107,28 +114,24 @@ class RedisStore:
         """One script. Raises Refused `store_unavailable`."""
         return await self._answer(lambda: self.primaries.script(lane, script, keys, args))
 
-    async def _answer(self, send: Any) -> Any:
+    async def _answer(self, send: Callable[[], asyncio.Future[Any]]) -> Any:
         try:
             return await send()
-        except Unavailable:
-            raise store_unavailable("none") from None
-        except Unknown:
-            raise store_unavailable("unknown") from None
-        except ReplyError as error:
-            if str(error).startswith(("OOM", "MISCONF", "READONLY", "LOADING", "CLUSTERDOWN", "NOREPLICAS", "BUSY")):
-                raise store_unavailable("none") from None
-            raise
+        except (Unavailable, Unknown, ReplyError) as error:
+            raise _translated(error) from None
 
     async def many(self, calls: Iterable[asyncio.Future[Any]]) -> list[Any]:
         """Answers of calls that were sent together. Raises Refused `store_unavailable` if any is missing."""
-        replies = await asyncio.gather(*calls, return_exceptions=True)
-        for reply in replies:
-            if isinstance(reply, Unavailable):
-                raise store_unavailable("none") from None
-            if isinstance(reply, Unknown):
-                raise store_unavailable("unknown") from None
-            if isinstance(reply, BaseException):
-                raise reply
+        replies: list[Any] = []
+        missing: Exception | None = None
+        for call in list(calls):  # all are on their way; a lane answers in order, so waiting one by one costs no turn
+            try:
+                replies.append(await call)
+            except (Unavailable, Unknown, ReplyError) as error:
+                if missing is None or isinstance(error, Unknown):
+                    missing = error
+        if missing is not None:
+            raise _translated(missing) from None
         return replies
 
     # -- conversations -----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from hub.store.connection import Endpoint, Lane, Limits, ReplyError, Script, Unavailable, Unknown
 from hub.store.embedded import find_engine
-from hub.store.keys import PARTITIONS, Keys, slot
+from hub.store.keys import PARTITIONS, SLOTS, Keys, slot
 from hub.store.topology import Primaries, parse_url
 from tests.support.engines import Engine, Engines, free_port
 
@@ -304,6 +304,36 @@ def _done(engine: Engine, *args: str) -> bool:
     with contextlib.suppress(hiredis.ReplyError):
         return bool(engine.ask(*args))
     return False
+
+
+async def test_map_changes_when_nothing_is_in_flight(
+    valkey: Engines, own_engine: Engine, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call to a slot's new primary doesn't overtake one that the old primary has not answered yet."""
+    old, new = valkey.nodes[0], own_engine
+    owner = [old]
+
+    async def discover(self: Primaries) -> list[tuple[int, int, Endpoint]]:
+        return [(0, SLOTS - 1, Endpoint(path=str(owner[0].path)))]
+
+    monkeypatch.setattr(Primaries, "_discover", discover)
+    primaries = await Primaries.connect("redis+cluster://localhost", connect_wait_s=5.0)
+    key, answered = keys.base(0) + b"list", list[str]()
+    first = primaries.call("ingest", key, b"BLPOP", key, b"2")
+    first.add_done_callback(lambda _: answered.append("first"))
+    await asyncio.sleep(0)
+    owner[0] = new
+    primaries.refresh()
+    await eventually(lambda: primaries._lane("ingest", key).held)
+    second = primaries.call("ingest", key, b"INCR", key)
+    second.add_done_callback(lambda _: answered.append("second"))
+    await asyncio.sleep(0.05)
+    assert answered == []
+    old.ask("RPUSH", key, b"x")
+    assert (await first, await second) == ([key, b"x"], 1)
+    assert answered == ["first", "second"]
+    assert (old.ask("EXISTS", key), new.ask("GET", key)) == (0, b"1")
+    await primaries.aclose()
 
 
 async def test_every_partition_has_a_primary(cluster: Engines, keys: Keys, connect: Connect) -> None:

@@ -219,6 +219,32 @@ async def test_comparing_repairs_nothing_that_is_on_its_way(world: World, keys: 
     assert follower.repaired == 0
 
 
+async def test_comparison_waits_for_what_was_published_before_it(
+    world: World, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the subscription is slower than the answer about tops, a log that is behind hasn't lost anything yet."""
+    follower, log = world.follower(compare_s=0.05), Recorder(keys)
+    await followed(follower, log)
+    transport = next(iter(follower._feeds.values()))._link.transport  # type: ignore[union-attr]
+    assert transport is not None
+    ask, compared = world.primaries.many, asyncio.Event()
+
+    async def ask_and_tell(*args: Any) -> list[Any]:
+        answer = await ask(*args)
+        if answer and answer[0][0] == b"5":
+            compared.set()
+        return answer
+
+    monkeypatch.setattr(world.primaries, "many", ask_and_tell)
+    transport.pause_reading()
+    await world.writer.fill(log, 5)
+    await compared.wait()
+    await asyncio.sleep(0)
+    transport.resume_reading()
+    await until(lambda: log.offset == 5)
+    assert follower.repaired == 0
+
+
 async def test_killed_subscriptions_lose_and_double_nothing(world: World, engines: Engines, keys: Keys) -> None:
     """CLIENT KILL TYPE pubsub again and again under load: every log has every entry once and in order."""
     follower = world.follower()
@@ -264,6 +290,34 @@ async def test_log_regrown_while_away_is_reset(world: World, engines: Engines, k
     await world.writer.forget(log)
     await asyncio.gather(*[world.writer.append(log, publish=False) for _ in range(grown)])
     engines.ask("CLIENT", "KILL", "TYPE", "pubsub")
+    await until(lambda: bool(log.resets))
+    assert log.offsets == [1, 2, 3, 4, 5]
+
+
+async def test_regrown_log_is_reset_after_a_repair_too(world: World, keys: Keys) -> None:
+    """A repair may read ahead of the channel; once the channel has caught up, low offsets are no repeats any more."""
+    follower, log = world.follower(), Recorder(keys)
+    await followed(follower, log)
+    await asyncio.gather(*[world.writer.append(log, publish=n in (0, 4, 5)) for n in range(6)])
+    await until(lambda: log.offset == 6)
+    assert follower.repaired > 0
+    await world.writer.append(log)
+    await until(lambda: log.offset == 7)
+    await world.writer.forget(log)
+    await world.writer.append(log)
+    await until(lambda: bool(log.resets))
+    assert log.offsets == list(range(1, 8))
+
+
+async def test_next_offset_of_another_history_is_not_delivered(world: World, keys: Keys) -> None:
+    """An entry that has the next offset but follows another entry than ours belongs to another history: reset."""
+    follower, log = world.follower(), Recorder(keys)
+    await followed(follower, log)
+    await world.writer.fill(log, 5)
+    await until(lambda: log.offset == 5)
+    await world.writer.forget(log)
+    await asyncio.gather(*[world.writer.append(log, publish=False) for _ in range(5)])
+    await world.writer.append(log)
     await until(lambda: bool(log.resets))
     assert log.offsets == [1, 2, 3, 4, 5]
 
@@ -406,6 +460,28 @@ async def test_unsubscribed_log_is_silent_and_may_come_back(world: World, keys: 
         position = await world.writer.fill(first, 1)
         await until(lambda: first.offset == position[0])  # noqa: B023 - run at once
         assert (len(first.entries), second.entries) == (1, [])
+
+
+async def test_confirmation_is_that_of_the_last_word(world: World, keys: Keys) -> None:
+    """Subscribed, given up and subscribed again in one breath: only the server's last answer confirms it."""
+    follower, one, two = world.follower(), Recorder(keys), Recorder(keys)
+    await followed(follower, Recorder(keys, 0, "other"))
+    link = follower._homes[Recorder(keys, 0, "other").name]._link
+    assert link is not None
+    assert link.transport is not None
+    link.transport.pause_reading()  # the server's answers come one by one, from here
+    first = asyncio.create_task(follower.subscribe(one))
+    await until(lambda: bool(link.subscribing))
+    follower.unsubscribe(one)
+    second = asyncio.create_task(follower.subscribe(two))
+    await until(lambda: link.subscribing[two.name] == 2)
+    for verb, confirmed in ((b"ssubscribe", False), (b"sunsubscribe", False), (b"ssubscribe", True)):
+        link.data_received(b"*3\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n:1\r\n" % (len(verb), verb, len(two.name), two.name))
+        await asyncio.wait([second], timeout=0.01)
+        assert second.done() == confirmed
+    link.transport.resume_reading()
+    with pytest.raises(Unavailable):
+        await first
 
 
 async def test_many_held_entries_are_bounded(world: World, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Takeovers and wrap-up: issue, lines 8 to 13; protocol, sections 2 to 4."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -9,7 +11,7 @@ from tests.support.socket import Json, Socket
 from tests.support.view import View
 
 CODES = ["resolved", "follow-up"]
-WRAPUPS = {
+WRAPUPS: dict[str, Json] = {
     "support": {"prompt": "none"},
     "billing": {"prompt": "mandatory", "codes": CODES, "timeout_ms": 30000},
     "survey": {"prompt": "optional", "codes": CODES, "timeout_ms": 1500},
@@ -17,9 +19,9 @@ WRAPUPS = {
 }
 
 
-async def monitoring(centre: Centre, sub: str = "ana", **story: object) -> tuple[Socket, Story]:
+async def monitoring(centre: Centre, sub: str = "ana", **story: Any) -> tuple[Socket, Story]:
     """A supervisor who monitors a fresh conversation of one agent."""
-    line, told = await centre.supervisor(sub), await centre.story(**story)  # type: ignore[arg-type]
+    line, told = await centre.supervisor(sub), await centre.story(**story)
     await told.monitored_by(line)
     return line, told
 
@@ -228,12 +230,11 @@ async def test_a_confirmation_twice_is_already_done(centre: Centre) -> None:
     assert (await centre.row(story.id))["owner_epoch"] == ok["owner_epoch"]
 
 
-async def test_a_confirmation_works_for_sixty_seconds(centre: Centre) -> None:
-    """After 60 s: `confirmation_expired`, and nothing has changed."""
-    ana, story = await monitoring(centre)
+async def test_a_confirmation_expires(hasty: Centre) -> None:
+    """After its time: `confirmation_expired`, nothing has changed, and preparing again works."""
+    ana, story = await monitoring(hasty)
     prepared = await story.prepared_by(ana)
-    ends = prepared["expires_at"]
-    while time.time() * 1000 <= ends + 300:
+    while time.time() * 1000 <= prepared["expires_at"] + 100:
         await ana.expect("ping", timeout=3)
     await ana.refused(
         "confirmation_expired",
@@ -241,7 +242,16 @@ async def test_a_confirmation_works_for_sixty_seconds(centre: Centre) -> None:
         takeover_id=prepared["takeover_id"],
         confirm_token=prepared["confirm_token"],
     )
-    await unchanged(centre, story)
+    await unchanged(hasty, story)
+    await confirm(ana, await story.prepared_by(ana))
+
+
+async def test_mandatory_wrapup_ends_at_its_latest(hasty: Centre) -> None:
+    """A mandatory wrap-up that nobody submits is over at its longest time, too (24 h by default)."""
+    story = await hasty.story(queue="billing")
+    await story.end()
+    assert (await hasty.row(story.id))["state"] == "wrapup"
+    await hasty.row_with(story.id, state="ended")
 
 
 # In one step
@@ -276,7 +286,7 @@ async def test_confirm_does_everything(centre: Centre) -> None:
 
 
 async def test_the_supervisor_becomes_a_participant(centre: Centre) -> None:
-    """`conversation.snapshot` comes to the new owner with itself among the participants, and what follows comes live."""
+    """`conversation.snapshot` comes to the new owner, itself among the participants; what follows comes live."""
     ana, story = await monitoring(centre)
     ok = await confirm(ana, await story.prepared_by(ana))
     snapshot = (await ana.expect("conversation.snapshot", story.id))["data"]
@@ -297,6 +307,14 @@ async def test_every_tab_of_the_supervisor_is_a_participant(centre: Centre) -> N
     await story.fence(ana, joined, other)
 
 
+def about(participant_id: str) -> Callable[[Json], bool]:
+    """True for the `participant.disconnected` of that participant."""
+    return lambda event: (
+        event["event"] == "participant.disconnected"
+        and event["data"]["participant"]["participant_id"] == participant_id
+    )
+
+
 async def test_each_removed_agent_is_told(centre: Centre) -> None:
     """Two agents and a bot: each gets the notice and its own `participant.disconnected`, and nothing else after it."""
     ana, story = await centre.supervisor(), await centre.story(agents=("max", "eva"), bots=("robo",))
@@ -305,11 +323,7 @@ async def test_each_removed_agent_is_told(centre: Centre) -> None:
         await line.expect("conversation.snapshot", story.id)
     ok = await story.taken_over_by(ana, participant_id="p_max")
     for user, line in lines.items():
-        own = await line.expect(
-            "participant.disconnected",
-            story.id,
-            where=lambda event, user=user: event["data"]["participant"]["participant_id"] == f"p_{user}",
-        )
+        own = await line.expect("participant.disconnected", story.id, where=about(f"p_{user}"))
         assert own["data"]["disconnect_type"] == "takeover"
         notice = (await line.expect("takeover.notified", story.id))["data"]
         assert (notice["takeover_id"], notice["supervisor"]["name"]) == (ok["takeover_id"], "Ana Ortiz")
@@ -320,19 +334,8 @@ async def test_each_removed_agent_is_told(centre: Centre) -> None:
     for user, line in lines.items():
         await line.round_trip()
         names = line.names(story.id)
-        after = [
-            event["event"]
-            for event in line.of(story.id)[
-                next(
-                    n
-                    for n, event in enumerate(line.of(story.id))
-                    if event["event"] == "participant.disconnected"
-                    and event["data"]["participant"]["participant_id"] == f"p_{user}"
-                )
-                + 1 :
-            ]
-        ]
-        assert set(after) <= {"takeover.notified", "wrapup.requested"}, names
+        place = next(n for n, event in enumerate(line.of(story.id)) if about(f"p_{user}")(event))
+        assert set(names[place + 1 :]) <= {"takeover.notified", "wrapup.requested"}, names
         assert names.count("takeover.notified") == 1
         assert "Hello, Ana here" not in "".join(line.lines)
 
@@ -438,7 +441,7 @@ async def test_a_send_after_the_takeover_is_refused_and_comes_back(centre: Centr
 
 
 async def test_a_send_at_that_instant_is_before_the_mark_or_refused(centre: Centre) -> None:
-    """Agent's sends racing with the confirmation: each is before the mark in the transcript, or refused with its text."""
+    """Agent's sends racing with the confirmation: each is before the mark, or refused with its text."""
     ana, story = await monitoring(centre)
     agent, prepared = await centre.agent("max"), await story.prepared_by(ana)
     sends = []
@@ -521,7 +524,7 @@ async def test_client_message_ids_are_once_per_conversation_and_user(centre: Cen
     """The same `client_message_id` gets the first `ok` again and no second message."""
     ana, story = await centre.supervisor(), await centre.story()
     await story.taken_over_by(ana)
-    said = {"conversation_id": story.id, "text": "Hello", "client_message_id": "d_1"}
+    said: Json = {"conversation_id": story.id, "text": "Hello", "client_message_id": "d_1"}
     assert await ana.command("message.send", **said) == await ana.command("message.send", **said)
     texts = [entry["text"] for entry in await centre.entries(story.id) if entry["kind"] == "message"]
     assert texts == ["Hello"]
@@ -546,9 +549,8 @@ async def test_a_supervisor_can_be_monitored_and_taken_over(centre: Centre) -> N
     assert second["owner_epoch"] == first["owner_epoch"] + 1
     notice = (await ana.expect("takeover.notified", story.id))["data"]
     assert (notice["takeover_id"], notice["supervisor"]["name"]) == (second["takeover_id"], "Bo Lind")
-    gone = await ana.expect("participant.disconnected", story.id, disconnect_type="takeover", where=lambda event: (
-        event["data"]["participant"]["participant_id"] == first["participant_id"]))  # fmt: skip
-    assert gone
+    gone = await ana.expect("participant.disconnected", story.id, where=about(first["participant_id"]))
+    assert gone["data"]["disconnect_type"] == "takeover"
     assert await ana.command("takeover.acknowledge", takeover_id=second["takeover_id"]) == {}
     await ana.refused("stale_owner", "message.send", conversation_id=story.id, text="x", client_message_id="d_1")
     assert (await bo.expect("takeover.completed", story.id))["data"]["from"] == [first["participant_id"]]

@@ -1,10 +1,11 @@
 """Views: issue, lines 1, 3 and 6; protocol, section 3."""
 
 import json
+from typing import Any
 
 import pytest
 
-from tests.support.centre import Centre
+from tests.support.centre import Centre, confirm
 from tests.support.view import View
 
 ROW = {
@@ -107,7 +108,7 @@ async def test_a_takeover_stands_in_the_row(centre: Centre) -> None:
         ({"queues": ("*",), "divisions": ("*",)}, {"s_home", "b_home", "a_away"}),
     ],
 )
-async def test_only_own_queues_and_divisions(centre: Centre, rights: dict[str, object], sees: set[str]) -> None:
+async def test_only_own_queues_and_divisions(centre: Centre, rights: dict[str, Any], sees: set[str]) -> None:
     """Rows are only those whose queue and division are in the token, in the snapshot and in changes."""
     before = await View.open(await centre.supervisor("ana", **rights), "interactions")
     await centre.story("s_home", queue="support")
@@ -146,7 +147,7 @@ async def test_a_transfer_out_of_sight_removes_the_row(centre: Centre) -> None:
         ({"queues": ["support"], "channels": ["sms"]}, set()),
     ],
 )
-async def test_filters(centre: Centre, chosen: dict[str, object], sees: set[str]) -> None:
+async def test_filters(centre: Centre, chosen: dict[str, Any], sees: set[str]) -> None:
     """Each filter leaves exactly what it names; several must all hold."""
     await centre.story("one", subject="A pineapple", queue="support", channel="web", agents=("max",))
     await centre.story("two", subject="Refund", queue="billing", channel="sms", agents=("eva",))
@@ -231,7 +232,7 @@ async def test_queues_show_only_own(centre: Centre) -> None:
 
 
 async def test_on_queue_agents_with_their_conversations(centre: Centre) -> None:
-    """`on_queue_agents` are those whose status is `on_queue` and whose token has the queue, with their conversations."""
+    """`on_queue_agents` are those whose status is `on_queue` with the queue in the token, with their conversations."""
     view = await View.open(await centre.supervisor(), "queues")
     story = await centre.story()
     max_, eva = await centre.agent("max", queues=("support",)), await centre.agent("eva", queues=("billing",))
@@ -262,7 +263,7 @@ async def test_agents_with_status_and_conversations(centre: Centre) -> None:
 async def test_agents_share_a_queue_and_a_division(centre: Centre) -> None:
     """An agent whose token shares no queue, or no division, with the viewer's isn't shown; supervisors never are."""
     view = await View.open(await centre.supervisor(queues=("support",), divisions=("home",)), "agents")
-    tokens = {
+    tokens: dict[str, Any] = {
         "q": {"queues": ("billing",), "divisions": ("home",)},
         "d": {"queues": ("support",), "divisions": ("away",)},
         "both": {"queues": ("support", "billing"), "divisions": ("home", "away")},
@@ -315,9 +316,6 @@ async def test_roster_has_the_monitored_apart_from_own(centre: Centre) -> None:
     mine, theirs = await View.open(ana, "roster"), await View.open(bo, "roster")
     await story.monitored_by(ana)
     assert isinstance((await mine.row(story.id, kind="monitored"))["since"], int)
-    await story.prepared_by(ana)
-    from tests.support.centre import confirm
-
     await confirm(ana, await story.prepared_by(ana))
     await mine.row(story.id, kind="own")
     await ana.command("conversation.end", conversation_id=story.id)
@@ -357,7 +355,7 @@ async def test_views_need_the_permission(centre: Centre) -> None:
         {"view": "interactions", "colour": "red"},
     ],
 )
-async def test_subscriptions_of_another_form_are_refused(centre: Centre, arguments: dict[str, object]) -> None:
+async def test_subscriptions_of_another_form_are_refused(centre: Centre, arguments: dict[str, Any]) -> None:
     """An unknown view, filter or field and a wrong type are `schema_invalid` with a path; the socket stays."""
     ana = await centre.supervisor()
     error = await ana.refused("schema_invalid", "view.subscribe", **arguments)

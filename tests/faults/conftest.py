@@ -1,5 +1,5 @@
 """Fixtures of the fault tests."""
 
-from tests.support.fixtures import centre, hub, nodes, pair, store
+from tests.support.fixtures import centre, hasty, hasty_hub, hub, nodes, pair, store
 
-__all__ = ["centre", "hub", "nodes", "pair", "store"]
+__all__ = ["centre", "hasty", "hasty_hub", "hub", "nodes", "pair", "store"]

@@ -242,13 +242,13 @@ class Story:
 
     async def customer_says(self, text: str, *, node: int = 0) -> str:
         """The customer writes; the message's id."""
-        message_id = f"{self.id}:c{next(self._numbers)}"
+        message_id = f"c:{next(self._numbers)}"
         await self.tell("message.created", node=node, message_id=message_id, text=text, purpose="customer")
         return message_id
 
     async def agent_says(self, text: str, user: str = "max") -> str:
         """An agent or bot writes on the platform's own desktop; the message's id."""
-        message_id = f"{self.id}:a{next(self._numbers)}"
+        message_id = f"a:{next(self._numbers)}"
         await self.tell("message.created", message_id=message_id, text=text, participant_id=f"p_{user}")
         return message_id
 

@@ -6,7 +6,29 @@ import pytest
 import pytest_asyncio
 
 from tests.support.centre import Centre
-from tests.support.processes import HubProcess, StoreProcess
+from tests.support.processes import CONFIG, HubProcess, StoreProcess
+
+# Limits a test can wait out; what they mean stays the same.
+HASTY = (
+    CONFIG
+    + """
+heartbeat_ms = 1000
+silence_grace_ms = 1000
+monitor_ping_ms = 300
+monitor_silence_ms = 900
+hello_timeout_ms = 500
+resume_ms = 1500
+lease_ms = 1500
+lease_renew_ms = 400
+confirm_ms = 1000
+presence_ms = 1000
+ticket_ms = 1000
+request_memory_ms = 1000
+wrapup_mandatory_max_ms = 1500
+idle_ms = 4000
+sweep_ms = 200
+"""
+)
 
 
 @pytest.fixture(scope="session")
@@ -49,5 +71,22 @@ async def centre(hub: HubProcess) -> AsyncIterator[Centre]:
 async def pair(nodes: tuple[HubProcess, HubProcess]) -> AsyncIterator[Centre]:
     """A fresh organization on two nodes: `node=0` and `node=1`."""
     own = Centre(*nodes)
+    yield own
+    await own.close()
+
+
+@pytest.fixture(scope="session")
+def hasty_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """One hub whose time limits are a second or so."""
+    process = HubProcess(tmp_path_factory.mktemp("hasty"), config=HASTY)
+    process.start()
+    yield process
+    process.kill()
+
+
+@pytest_asyncio.fixture
+async def hasty(hasty_hub: HubProcess) -> AsyncIterator[Centre]:
+    """A fresh organization on the hub with short time limits."""
+    own = Centre(hasty_hub)
     yield own
     await own.close()

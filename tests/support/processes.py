@@ -245,6 +245,7 @@ class Relay:
         self._answer_due = False
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     @property
     def url(self) -> str:
@@ -273,9 +274,14 @@ class Relay:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self.target)
+        self._writers += [writer, back]
         for task in (asyncio.create_task(self._up(reader, back)), asyncio.create_task(self._down(there, writer))):
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

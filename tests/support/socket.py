@@ -226,7 +226,7 @@ class Socket:
         self._last_id += 1
         return self._last_id
 
-    async def post(self, cmd: str, **arguments: Any) -> int:
+    async def post(self, cmd: str, /, **arguments: Any) -> int:
         """Send a command and don't wait; its id."""
         number = self.next_id()
         await self.send({"id": number, "cmd": cmd, **arguments})
@@ -237,7 +237,7 @@ class Socket:
         await self.until(lambda: number in self.answers, timeout, f"an answer to {number}")
         return self.answers[number]
 
-    async def command(self, cmd: str, *, patience: float = PATIENCE_S, **arguments: Any) -> Json:
+    async def command(self, cmd: str, /, *, patience: float = PATIENCE_S, **arguments: Any) -> Json:
         """
         Carry out a command; its `ok`.
 
@@ -249,7 +249,7 @@ class Socket:
             raise HubError(answer["error"])
         return dict(answer["ok"])
 
-    async def refused(self, code: str, cmd: str, **arguments: Any) -> HubError:
+    async def refused(self, code: str, cmd: str, /, **arguments: Any) -> HubError:
         """Send a command that must be refused with `code`; the refusal."""
         try:
             ok = await self.command(cmd, **arguments)
@@ -385,10 +385,10 @@ def _small_socket(base: str, receive_buffer: int) -> sockets.socket:
 
 
 async def eventually(
-    question: Callable[[], Awaitable[bool]], timeout: float = PATIENCE_S, wanted: str = "that"
+    question: Callable[[], Awaitable[bool]], timeout: float = PATIENCE_S, wanted: str = "that", pause: float = 0.02
 ) -> None:
     """
-    Ask again and again, a round trip each, until the answer is yes.
+    Ask again and again until the answer is yes, with a pause (seconds) that leaves the hub air to breathe.
 
     Raises:
         AssertionError: It wasn't in time.
@@ -396,3 +396,4 @@ async def eventually(
     ends = asyncio.get_running_loop().time() + timeout
     while not await question():
         assert asyncio.get_running_loop().time() < ends, f"not {wanted} in {timeout} s"
+        await asyncio.sleep(pause)

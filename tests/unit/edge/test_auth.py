@@ -226,7 +226,6 @@ BAD = {
     "queues not ids": own(queues=["a b"]),
     "queues null": own(queues=None),
     "divisions an object": own(divisions={"home": 1}),
-    "customer without conversation": own(role="customer"),
     "conversation not an id": own(role="customer", conversation="../x"),
     "conversation null": own(role="customer", conversation=None),
     "jti a number": signed(claims(jti=7)),

@@ -1,0 +1,221 @@
+"""From events to one commit: fields, guards, entries, what is due."""
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from hub.domain import commands as c
+from hub.domain.conversation import Situation
+from hub.domain.decide import decide
+from hub.domain.errors import Refused
+from hub.domain.evolve import evolve_all
+from hub.service.codec import encode_state, spoken_as
+from hub.service.plan import plan_commit
+from hub.service.ports import Commit, Loaded
+from tests.unit.domain.words import (
+    BOB,
+    CAY,
+    CUSTOMER,
+    MANDATORY,
+    NOW,
+    after,
+    begin,
+    confirm,
+    connect,
+    desk,
+    disconnect,
+    finish,
+    lacking,
+    messenger,
+    monitor,
+    person,
+    prepare,
+    prepared,
+    situation,
+    transfer,
+    watch,
+    watched,
+    wrapup,
+)
+
+
+def plan(given: Situation, command: c.Command, **options: Any) -> Commit:
+    """The commit for `command`."""
+    events = decide(given, command)
+    loaded = Loaded(given, "" if given.conversation is None else "7.99", "55" if given.monitor else "")
+    usual: dict[str, Any] = {
+        "fresh_tag": "123",
+        "fresh_epoch": "456",
+        "state_bytes_max": 8_192,
+        "new_action_id": lambda: "act_1",
+    }
+    return plan_commit(loaded, given, events, evolve_all(given, events), **{**usual, **options})
+
+
+TAKEOVER = watched(BOB, prepared=prepared(), wrapup_rule=MANDATORY)
+
+
+def test_new_conversation() -> None:
+    """There must be none yet; epoch, platform, customer and state are written."""
+    commit = plan(Situation(NOW), begin(panels=(("customer", "{}"),)))
+    assert (commit.version, commit.monitor_version, commit.new_version) == ("", None, "1.123")
+    sets = dict(commit.sets)
+    assert sets == {
+        "epoch": b"456",
+        "conn": b"platform",
+        "cust": b"prt_dana",
+        "p:prt_dana": spoken_as(CUSTOMER),
+        "state": encode_state(after(Situation(NOW), begin()).existing),
+    }
+    assert (commit.index, commit.panels, commit.awaiting) == ("live", [("customer", b"{}")], "")
+
+
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [
+        (watched(BOB), connect(CAY)),
+        (after(TAKEOVER, confirm()), c.AcknowledgeTakeover(desk("bob"), "tko_1")),
+        (after(TAKEOVER, confirm()), c.SubmitWrapup(desk("bob"), "resolved", None)),
+        (situation(wrapups=(wrapup(BOB, due_at=NOW),)), c.TimeOutWrapups()),
+    ],
+)
+def test_what_agents_do_is_not_guarded_by_the_monitor(given: Situation, command: c.Command) -> None:
+    """A commit that neither reads nor writes the monitor doesn't look at its version, and doesn't move it."""
+    commit = plan(given, command)
+    assert (commit.monitor_version, commit.new_monitor_version) == (None, None)
+    assert commit.new_version == "8.123"
+
+
+@pytest.mark.parametrize("command", [disconnect(), disconnect(CAY), transfer(), finish(), c.EndConversation(messenger())])
+@pytest.mark.parametrize("held", [None, monitor()])
+def test_what_could_end_a_monitor_looks_at_it(command: c.Command, held: object) -> None:
+    """A monitor that starts meanwhile makes these decide again."""
+    commit = plan(situation(BOB, CAY, monitor=held), command)
+    assert commit.monitor_version == ("55" if held else "")
+    ends = held is not None and command not in (disconnect(CAY), transfer())
+    assert commit.new_monitor_version == ("123" if ends else None)
+
+
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [
+        (situation(BOB), watch()),
+        (watched(BOB), watch(session="ses_2")),
+        (watched(BOB), c.StopMonitor(person())),
+        (watched(BOB), prepare()),
+        (TAKEOVER, c.CancelTakeover(lacking("takeover"), "tko_1")),
+    ],
+)
+def test_monitors_leave_the_conversations_version_alone(given: Situation, command: c.Command) -> None:
+    """What changes a monitor only is decided on the version but doesn't move it: nobody else decides again for it."""
+    commit = plan(given, command)
+    assert (commit.version, commit.new_version) == ("7.99", None)
+    assert commit.new_monitor_version == "123"
+    assert commit.index is None
+    assert not {"state", "owner"} & {name for name, _ in commit.sets}
+    assert (commit.transcript, commit.actions) == ([], [])
+
+
+def test_preparations_change_no_row() -> None:
+    """Nobody sees on the board that somebody thinks of a takeover."""
+    assert plan(watched(BOB), prepare()).row is None
+    assert plan(TAKEOVER, c.CancelTakeover(person(), "tko_1")).row is None
+    assert plan(situation(BOB), watch()).row is not None
+
+
+def test_monitors_fields() -> None:
+    """Monitor, its fence, each lease and who ever watched are fields; the end takes all but the last away."""
+    commit = plan(situation(BOB), watch())
+    begun = after(situation(BOB), watch()).monitor
+    assert begun is not None
+    sets = dict(commit.sets)
+    lease_end = begun.sessions[0].lease_end
+    assert sets == {"m": encode_state(begun), "m.id": b"mon_ana", "w:ana": b"1", "ml:ses_ana": b"%d" % lease_end}
+    assert commit.due == [("lease", lease_end)]
+    stop = plan(watched(BOB), c.StopMonitor(person()))
+    assert set(stop.drops) == {"m", "m.id", "ml:ses_ana"}
+    assert stop.due_drop == ["lease"]
+
+
+def test_only_the_joining_lease_is_written() -> None:
+    """A session that joins rewrites nobody else's lease: it may have been renewed meanwhile."""
+    joined = plan(watched(BOB), watch(session="ses_2", lease_end=NOW + 77))
+    assert dict(joined.sets)["ml:ses_2"] == b"%d" % (NOW + 77)
+    assert "ml:ses_ana" not in dict(joined.sets)
+    two = watched(BOB, monitor=monitor("ana", BOB, "ses_ana", "ses_2"))
+    assert "ml:ses_ana" in plan(two, c.LeaveMonitor("ana", "ses_ana")).drops
+
+
+def test_expiry_is_looked_at_again() -> None:
+    """Only an end by the lease is refused where the lease was renewed meanwhile."""
+    lapsed = situation(BOB, monitor=monitor("zoe", until=NOW))
+    assert plan(lapsed, c.ExpireMonitor()).lease_due
+    assert plan(lapsed, watch()).lease_due
+    assert not plan(watched(BOB), c.StopMonitor(person())).lease_due
+
+
+def test_participants_fields() -> None:
+    """Who may speak stands in fields of its own, the owner with the epoch."""
+    commit = plan(situation(BOB), connect(CAY))
+    sets = dict(commit.sets)
+    assert sets["p:prt_cay"] == spoken_as(CAY)
+    assert sets["owner"] == b"prt_bob 1"
+    assert "p:prt_bob" not in sets
+    gone = plan(situation(BOB), disconnect())
+    assert {"p:prt_bob", "draft:prt_bob", "owner"} <= set(gone.drops)
+
+
+def test_takeover_is_one_commit() -> None:
+    """Removal, owner, end of the monitor, notices, wrap-up and mark are written together."""
+    commit = plan(TAKEOVER, confirm())
+    sets, drops = dict(commit.sets), set(commit.drops)
+    assert sets["owner"] == b"prt_ana 2"
+    assert {"p:prt_bob", "m", "m.id", "ml:ses_ana", "x"} <= drops
+    assert "draft:prt_bob" not in drops, "it comes back with the notice"
+    assert (commit.monitor_version, commit.new_monitor_version, commit.new_version) == ("55", "123", "8.123")
+    assert [audience for audience, _ in commit.transcript] == ["as", "as", "s"]
+    assert [one.partition(b" ")[0] for one in commit.actions] == [b"act_1"] * 2
+    assert commit.due == [("wrapup", NOW + MANDATORY.due_ms)]
+    assert commit.due_drop == ["lease"]
+    acknowledged = plan(after(TAKEOVER, confirm()), c.AcknowledgeTakeover(desk("bob"), "tko_1"))
+    assert "draft:prt_bob" in acknowledged.drops
+
+
+def test_end() -> None:
+    """Nothing can be said any more, nobody is awaited, and what is settled leaves the live ones."""
+    commit = plan(situation(BOB), finish())
+    assert dict(commit.sets)["ended"] == b"1"
+    assert {"owner", "awaiting", "since", "p:prt_bob"} <= set(commit.drops)
+    assert commit.index == "closed"
+    owing = plan(situation(BOB, wrapup_rule=MANDATORY), finish())
+    assert (owing.index, owing.due) == ("live", [("wrapup", NOW + MANDATORY.due_ms)])
+    over = after(situation(BOB, wrapup_rule=MANDATORY), finish())
+    done = plan(over, c.SubmitWrapup(desk("bob"), "resolved", None))
+    assert (done.index, done.due_drop) == ("closed", ["wrapup"])
+    assert "ended" not in dict(done.sets)
+
+
+def test_web_messengers_conversations_have_no_actions() -> None:
+    """Where no platform is, nobody has to be told."""
+    assert plan(replace(TAKEOVER, conversation=replace(TAKEOVER.existing, connector="")), confirm()).actions == []
+
+
+def test_everything_is_json_on_one_line() -> None:
+    """Bodies, rows, segments and ledger can be read back."""
+    commit = plan(TAKEOVER, confirm())
+    assert commit.row is not None
+    bodies = [commit.row, commit.extra, *commit.segments, *commit.ledger, *(body for _, body in commit.transcript)]
+    for one in (*bodies, *(action.partition(b" ")[2] for action in commit.actions)):
+        assert b"\n" not in one
+        orjson.loads(one)
+
+
+def test_too_many_participants() -> None:
+    """A state that would outgrow its limit is refused before anything is written."""
+    with pytest.raises(Refused) as caught:
+        plan(situation(BOB), connect(CAY), state_bytes_max=400)
+    assert caught.value.code == "too_large"
+    assert caught.value.details["bytes_max"] == 400
+    plan(situation(BOB), watch(), state_bytes_max=400)
