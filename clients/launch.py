@@ -2,12 +2,13 @@
 
 import asyncio
 import base64
+import ctypes
 import os
 import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Final
 
 READY_S: Final = 30.0
 STOP_S: Final = 2.0  # what the hub gets to end before it is killed
+_PR_SET_PDEATHSIG: Final = 1
 
 
 class NotStarted(Exception):
@@ -83,11 +85,24 @@ async def start_hub(
             env={**inherited, "HUB_TOKEN_SECRET": secret},
             # Ctrl-C goes to the whole foreground group; the hub is ended by us, after its clients.
             start_new_session=True,
+            preexec_fn=_end_with_parent(),
         )
     try:
         yield HubProcess(process, await _ready(process, log, stop or asyncio.Event()), secret)
     finally:
         await _end(process)
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """What the child does first on Linux: ask for SIGTERM when this process dies, however it dies (prctl(2))."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # looked up here: a fresh fork had better not load libraries
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return ask
 
 
 async def _ready(process: asyncio.subprocess.Process, log: Path, stop: asyncio.Event) -> str:

@@ -35,6 +35,7 @@ from hub.store.topology import Primaries
 log = logging.getLogger(__name__)
 
 SPREAD_MS_PER_SOCKET = 10  # a small node drains quickly; a large one over the whole of `drain_ms`
+SEND_BUFFER_BYTES = 256 * 1024  # the kernel's own choice grows to 4 MB, in which a slow reader hides
 WS_BYTES_MAX = 1 << 20  # past this the transport refuses by itself (1009); below, we say 4413
 
 
@@ -61,10 +62,10 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
     )
     try:
         await node.start()
-        repeats = node.spawn(parts.outbox.run())
+        parts.outbox.start()
         yield parts
-        repeats.cancel()
     finally:
+        parts.outbox.stop()
         await node.stop()
         await primaries.aclose()
 
@@ -137,6 +138,7 @@ async def _serve(
 
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, interrupted)
+    public.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # inherited by what it accepts
     server = _uvicorn(make_app(parts))
     servers = [(server, asyncio.create_task(server.serve(sockets=[public])))]
     if metrics is not None:
@@ -192,6 +194,8 @@ async def drain(parts: Parts, server: uvicorn.Server, hurry: asyncio.Event) -> N
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(hurry.wait(), wait)
         session.close(Close.DRAINING, "this node is going away", 200 + at_ms % 1000)
+    parts.outbox.stop()
+    await node.settle(seconds=1.0)
     deadline = asyncio.get_running_loop().time() + 1.0
-    while node.sessions and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - bounded, at the end
+    while parts.addresses and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - bounded, at the end
         await asyncio.sleep(0.02)

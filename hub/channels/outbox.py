@@ -48,6 +48,7 @@ class Outbox:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._lines: dict[tuple[str, str], Line] = {}
+        self._repeats: asyncio.Task[None] | None = None
 
     async def listen(self, platform: Platform) -> None:
         """A socket of a platform is there: what waits comes at once, also what another socket got and didn't report."""
@@ -100,8 +101,16 @@ class Outbox:
                 return  # claimed, and due again when the claim is over
             line.platforms[-1].send(action.partition(b" ")[2])
 
-    async def run(self) -> None:
-        """Look for what is due again, for ever."""
+    def start(self) -> None:
+        """Begin to look for what is due again."""
+        self._repeats = asyncio.get_running_loop().create_task(self._run())
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        if self._repeats is not None:
+            self._repeats.cancel()
+
+    async def _run(self) -> None:
         while True:
             await asyncio.sleep(REPEAT_LOOK_S)
             for key in list(self._lines):

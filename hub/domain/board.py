@@ -12,6 +12,24 @@ from hub.domain.conversation import Conversation, Monitor, Participant, Situatio
 from hub.domain.decide import public
 
 
+def monitor_parts(monitor: Monitor | None) -> tuple[dict[str, object] | None, dict[str, object] | None]:
+    """What row and extra part say about the monitor."""
+    if monitor is None:
+        return None, None
+    seen: dict[str, object] = {
+        "user_id": monitor.user_id,
+        "name": monitor.name,
+        "since": monitor.since,
+        "participant_id": monitor.participant_id,
+    }
+    hidden: dict[str, object] = {
+        "monitor_id": monitor.monitor_id,
+        "user_id": monitor.user_id,
+        "participant_id": monitor.participant_id,
+    }
+    return seen, hidden
+
+
 def row_of(situation: Situation) -> dict[str, object]:
     """The `interactions` row, `owner_away` as false: only the people's log knows it."""
     conversation, counters = situation.existing, situation.counters
@@ -30,7 +48,7 @@ def row_of(situation: Situation) -> dict[str, object]:
         "owner": conversation.owner,
         "owner_epoch": conversation.owner_epoch,
         "owner_away": False,
-        "monitor": _monitor(situation.monitor),
+        "monitor": monitor_parts(situation.monitor)[0],
         "taken_over": conversation.taken_over,
         "awaiting": counters.awaiting,
         "awaiting_since": counters.awaiting_since,
@@ -46,29 +64,12 @@ def _part_state(conversation: Conversation, one: Participant) -> str:
     return "wrapup" if owes else "disconnected"
 
 
-def _monitor(monitor: Monitor | None) -> dict[str, object] | None:
-    if monitor is None:
-        return None
-    return {
-        "user_id": monitor.user_id,
-        "name": monitor.name,
-        "since": monitor.since,
-        "participant_id": monitor.participant_id,
-    }
-
-
 def extra_of(situation: Situation, events: Iterable[e.Event] = ()) -> dict[str, object]:
     """What a node must know beside the row; `monitor_ended` and `wrapup_ended` are of this change (`events`) only."""
-    conversation, monitor = situation.existing, situation.monitor
+    conversation = situation.existing
     return {
         "connector": conversation.connector,
-        "monitor": None
-        if monitor is None
-        else {
-            "monitor_id": monitor.monitor_id,
-            "user_id": monitor.user_id,
-            "participant_id": monitor.participant_id,
-        },
+        "monitor": monitor_parts(situation.monitor)[1],
         "monitor_ended": next((ended_monitor(one) for one in events if isinstance(one, e.MonitorEnded)), None),
         "people": [
             {

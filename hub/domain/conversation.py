@@ -128,11 +128,15 @@ class Conversation:
         mine = [one for one in self.connected if one.user_id == user_id and one.purpose == purpose]
         return next((one for one in mine if one.participant_id == self.owner), mine[0] if mine else None)
 
+    def takes_part(self, user_id: str) -> bool:
+        """True where the user is a participant (or was one at the end), or still owes or is owed something."""
+        return any(one.user_id == user_id for one in (*self.connected, *self.at_end)) or any(
+            user == user_id for user in (*(one.user_id for one in self.wrapups), *(one.user_id for one in self.notices))
+        )
+
     def knew(self, user_id: str) -> bool:
-        """True where the user is or ever was a participant, or still owes or is owed something."""
-        known = {one.user_id for one in (*self.connected, *self.past, *self.at_end)}
-        known |= {one.user_id for one in self.wrapups} | {one.user_id for one in self.notices}
-        return user_id in known
+        """True where the user takes part or ever did."""
+        return self.takes_part(user_id) or any(one.user_id == user_id for one in self.past)
 
 
 @dataclass(frozen=True, slots=True)

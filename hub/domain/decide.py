@@ -63,7 +63,20 @@ def visible(situation: Situation, person: Person) -> Conversation:
     elif person.role == "agent":
         if not conversation.knew(person.user_id):
             raise unknown()
-    elif not person.sees(conversation.queue, conversation.division) and not conversation.knew(person.user_id):
+    elif not person.sees(conversation.queue, conversation.division) and not conversation.takes_part(person.user_id):
+        raise unknown()
+    return conversation
+
+
+def supervised(situation: Situation, person: Person) -> Conversation:
+    """
+    The conversation, where it is the person's to supervise: having answered in it once gives no right to that.
+
+    Raises:
+        Refused: `unknown_conversation`.
+    """
+    conversation = visible(situation, person)
+    if not person.sees(conversation.queue, conversation.division):
         raise unknown()
     return conversation
 
@@ -239,8 +252,8 @@ def stale_owner(conversation: Conversation) -> Refused:
 
 def _end(situation: Situation, command: c.EndConversation) -> Events:
     who = speaker(situation, command.person)
-    reason = "customer" if who.purpose == "customer" else who.purpose
-    return _ends(situation, situation.now_ms, reason, by_user=who.user_id, by_platform=False)
+    by_user = None if who.purpose == "customer" else who.user_id
+    return _ends(situation, situation.now_ms, who.purpose, by_user=by_user, by_platform=False)
 
 
 def _end_idle(situation: Situation, command: c.EndIdle) -> Events:
@@ -286,11 +299,12 @@ def holding(situation: Situation) -> Monitor | None:
 
 def _start_monitor(situation: Situation, command: c.StartMonitor) -> Events:
     person = command.person
-    conversation = visible(situation, person)
+    conversation = supervised(situation, person)
     _may(person, "monitor")
     held = holding(situation)
     if held is not None and held.user_id == person.user_id:
-        if held.joined(command.session) is not None:
+        mine = held.joined(command.session)
+        if mine is not None and mine.lease_end > situation.now_ms:
             return []
         return [e.MonitorJoined(situation.now_ms, held.monitor_id, command.session, command.lease_end)]
     if command.status != "available":
@@ -331,8 +345,10 @@ def _target(conversation: Conversation, command: c.StartMonitor) -> Participant 
         target = next((one for one in conversation.connected if one.participant_id == command.participant_id), None)
     else:
         target = conversation.connected[0] if len(conversation.connected) == 1 else None
-    if target is not None and target.user_id == command.person.user_id:
-        raise Refused("already_done", "This is your own part: you are in the conversation yourself.")
+    user_id = command.person.user_id
+    answers = any(one.user_id == user_id and one.purpose == "supervisor" for one in conversation.connected)
+    if answers or (target is not None and target.user_id == user_id):
+        raise Refused("already_done", "You are in this conversation yourself.")
     return target
 
 
@@ -350,7 +366,7 @@ def _not_monitoring() -> Refused:
 
 
 def _stop_monitor(situation: Situation, command: c.StopMonitor) -> Events:
-    visible(situation, command.person)
+    supervised(situation, command.person)
     held = situation.monitor
     if held is None or held.user_id != command.person.user_id:
         raise _not_monitoring()
@@ -358,7 +374,7 @@ def _stop_monitor(situation: Situation, command: c.StopMonitor) -> Events:
 
 
 def _release_monitor(situation: Situation, command: c.ReleaseMonitor) -> Events:
-    visible(situation, command.person)
+    supervised(situation, command.person)
     _may(command.person, "release")
     held = situation.monitor
     if held is None:
@@ -393,15 +409,16 @@ def _expire_monitor(situation: Situation, command: c.ExpireMonitor) -> Events:
 def _watched_by(situation: Situation, person: Person, session: str) -> Monitor:
     """The monitor through which this very session watches live."""
     held = situation.monitor
-    if held is None or held.user_id != person.user_id or held.joined(session) is None:
+    mine = held.joined(session) if held is not None and held.user_id == person.user_id else None
+    if held is None or mine is None:
         raise _not_monitoring()
-    if not held.alive(situation.now_ms):
+    if mine.lease_end <= situation.now_ms:
         raise Refused("lease_lost", "Your monitoring has lapsed; start it again.")
     return held
 
 
 def _prepare(situation: Situation, command: c.PrepareTakeover) -> Events:
-    conversation = visible(situation, command.person)
+    conversation = supervised(situation, command.person)
     _may(command.person, "takeover")
     held = _watched_by(situation, command.person, command.session)
     prepared = Prepared(
@@ -446,9 +463,10 @@ def _unconfirmed(why: str) -> Refused:
 def _confirm(situation: Situation, command: c.ConfirmTakeover) -> Events:
     person = command.person
     conversation = visible(situation, person)
+    _may(person, "takeover")
     if command.takeover_id in conversation.takeovers and conversation.knew(person.user_id):
         raise Refused("already_done", "This takeover is done already.")
-    _may(person, "takeover")
+    supervised(situation, person)
     prepared = situation.prepared
     mine = prepared is not None and prepared.takeover_id == command.takeover_id
     if prepared is not None and mine and prepared.user_id != person.user_id:

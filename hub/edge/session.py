@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 QUEUED_MAX = 1_000  # commands waiting on one socket
 REFUSED_MAX = 400  # refusals for haste in a row, after which the socket is closed
 SESSION_TTL_MS = 60_000
+CLOSE_S = 2.0  # what a peer has to take the close; then the connection is dropped
 SESSION_TOUCH_S = 20.0
 
 
@@ -131,17 +132,22 @@ class BaseSession:
         self.socket.write(batch(frames, self.settings.hub_frame_bytes_max))
         if self.socket.backlog() > self.settings.socket_buffer_bytes_max and self._closing is None:
             self.close(Close.TOO_SLOW, "this socket reads too slowly")
-            self.loop.call_later(1.0, self.socket.abort)
 
     def close(self, code: int, reason: str, retry_ms: int | None = None) -> None:
-        """Say why, then close; the first call counts."""
+        """Say why, then close; the session is over here at once, whether or not the peer takes the close."""
         if self.closed or self._closing is not None:
             return
         self._closing = int(code)
-        self._revoked = "revoked" in reason
         self.send(closing(code, reason, retry_ms))
         self._flush()
         self.socket.close(int(code), reason)
+        self.loop.call_later(CLOSE_S, self.socket.abort)
+        self.on_close(1006)
+
+    def revoke(self) -> None:
+        """The token is void: no more data, and no monitor is kept for this person."""
+        self._revoked = True
+        self.close(Close.UNAUTHENTICATED, "the token was revoked")
 
     # -- in ----------------------------------------------------------------------------------------------------------
 
@@ -149,8 +155,9 @@ class BaseSession:
         """One text frame."""
         if self.closed or self._doomed or self._closing is not None:
             return
-        if len(text) > self.settings.frame_bytes_max or len(text.encode()) > self.settings.frame_bytes_max:
-            self.close(Close.TOO_BIG, f"a frame has at most {self.settings.frame_bytes_max} bytes")
+        limit = self.settings.frame_bytes_max
+        if len(text) * 4 > limit and len(text.encode()) > limit:  # no character has more than four bytes
+            self.close(Close.TOO_BIG, f"a frame has at most {limit} bytes")
             return
         self._heard()
         for item in decode_frame(text, self.endpoint):

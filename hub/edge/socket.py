@@ -89,7 +89,7 @@ class AsgiSocket:
     def abort(self) -> None:
         """Drop the connection: a stalled peer takes no close frame, and ASGI has no word for this."""
         transport = getattr(getattr(self._send, "__self__", None), "transport", None)
-        if transport is not None:
+        if transport is not None and not transport.is_closing():
             transport.abort()
 
 

@@ -78,6 +78,9 @@ class Session(Listener, Protocol):
     def close(self, code: int, reason: str, retry_ms: int | None = None) -> None:
         """Say why, then close."""
 
+    def revoke(self) -> None:
+        """The token is void."""
+
 
 class MonitorRef:
     """One monitor that a session has joined; `certain_until` is loop time."""
@@ -157,6 +160,12 @@ class Node:
         except Refused:
             log.warning("the store went before this node did")
         await self.follower.aclose()
+
+    async def settle(self, seconds: float) -> None:
+        """Let what was begun (sessions that end) come to its end."""
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run in the background; errors are logged, the store's absence only briefly."""
@@ -391,7 +400,7 @@ class Node:
             return
         for session in list(self.sessions):
             if self.is_revoked(session.person.org, session.person.user_id, session.person.token_id, session.person):
-                session.close(4401, "the token was revoked")
+                session.revoke()
 
     def is_revoked(self, org: str, user_id: str, token_id: str, person: Any) -> bool:
         """True where the token was issued before its `sub` was revoked, or is the one that was."""
@@ -446,6 +455,7 @@ class Node:
             self.spawn(self._do_due(kind, org, conversation_id))
         await self._presence()
         if everything:
+            await self.store.cut_leases(partitions, now)
             await self._idle_and_old(now)
 
     def _prefers(self, p: int) -> bool:
@@ -473,12 +483,20 @@ class Node:
                 continue
             for org, conversation_id in await self.store.quiet_since(p, "live", now - self.settings.idle_ms):
                 done = await self.conversations.run(org, conversation_id, lambda _: c.EndIdle())
-                if not done.events:
+                if done.events:
+                    continue
+                ended = done.after.conversation.ended_at if done.after.conversation is not None else 0
+                if ended is not None and now - ended > self.settings.retention_ms:
+                    await self._erase(org, conversation_id)  # nobody came to acknowledge what is still open
+                else:
                     await self.store.touch_live(org, conversation_id, now)
             for org, conversation_id in await self.store.quiet_since(p, "closed", now - self.settings.retention_ms):
-                await self.store.erase(org, conversation_id)
-                if org in self.orgs:
-                    self.orgs[org].board.drop(conversation_id)
+                await self._erase(org, conversation_id)
+
+    async def _erase(self, org: str, conversation_id: str) -> None:
+        await self.store.erase(org, conversation_id)
+        if org in self.orgs:
+            self.orgs[org].board.drop(conversation_id)
 
     async def _presence(self) -> None:
         for org in list(self.orgs.values()):

@@ -226,9 +226,10 @@ class Order:
         chunk = self._chunks[at]
         insort(chunk, item)
         if len(chunk) > 2 * self._chunk:
-            self._chunks.insert(at + 1, chunk[self._chunk :])
+            upper = chunk[self._chunk :]
+            self._chunks.insert(at + 1, upper)
             del chunk[self._chunk :]
-            self._lasts.insert(at, chunk[-1])
+            self._lasts[at : at + 1] = [chunk[-1], upper[-1]]  # the item may be larger than all before
         else:
             self._lasts[at] = chunk[-1]
 

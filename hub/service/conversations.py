@@ -18,7 +18,7 @@ from hub.domain.conversation import Situation, WrapupRule
 from hub.domain.decide import decide
 from hub.domain.errors import Refused
 from hub.domain.evolve import evolve_all
-from hub.service.plan import plan_commit
+from hub.service.plan import fitted, plan_commit
 from hub.service.ports import Committed, Conflict, ConversationStore, Loaded, NotDue, Repeated, Request
 from hub.settings import Settings
 
@@ -32,7 +32,8 @@ class Done:
     """
     A command that was carried out; `events` is empty where it was accepted without effect.
 
-    `answer` is the `ok`, `committed` the transcript's position after it (None without effect or when repeated).
+    `answer` is the `ok`, `committed` the transcript's position after it (None without effect or when repeated),
+    `loaded` what it was decided on.
     """
 
     answer: dict[str, object]
@@ -40,6 +41,7 @@ class Done:
     before: Situation
     after: Situation
     committed: Committed | None
+    loaded: Loaded | None = None
 
 
 class Conversations:
@@ -118,8 +120,15 @@ class Conversations:
             loaded = await self._store.load(org, conversation_id, lane=lane)
             for _ in range(ATTEMPTS_MAX):
                 before = self.configured(loaded.situation)
-                events, seen = await decide_now(before)
-                after = evolve_all(before, events)
+                try:
+                    events, seen = await decide_now(before)
+                except Refused:
+                    first = await self._store.committed(org, conversation_id, request) if request else None
+                    if first is None:
+                        raise
+                    # It was done before, and the answer got lost on the way: what it changed refuses it now.
+                    return Done(repeated(first, request), (), before, before, None)
+                after = self._fitted(evolve_all(before, events))
                 said = answer(before, events, after)
                 if not events and not seen:
                     return Done(said, events, before, after, None)
@@ -130,7 +139,6 @@ class Conversations:
                     self.configured(after),
                     fresh_tag=self._tag(),
                     fresh_epoch=self._tag(),
-                    state_bytes_max=self._settings.state_bytes_max,
                     new_action_id=lambda: self._new_id("act", org, conversation_id),
                     seen=seen,
                     request=request,
@@ -139,7 +147,7 @@ class Conversations:
                 result = await self._store.commit(commit, lane=lane)
                 match result:
                     case Committed():
-                        return Done(said, events, before, after, result)
+                        return Done(said, events, before, after, result, loaded)
                     case Conflict():
                         loaded = result.loaded
                     case Repeated():
@@ -147,6 +155,11 @@ class Conversations:
                     case NotDue():  # renewed between deciding and committing
                         loaded = await self._store.load(org, conversation_id, lane=lane)
         raise Refused("store_unavailable", "Too many changes at once; try again.", {"outcome": "none"})
+
+    def _fitted(self, situation: Situation) -> Situation:
+        if situation.conversation is None:
+            return situation
+        return replace(situation, conversation=fitted(situation.conversation, self._settings.state_bytes_max))
 
     @asynccontextmanager
     async def _alone(self, org: str, conversation_id: str) -> AsyncIterator[None]:

@@ -23,6 +23,7 @@ from hub.protocol.cursor import format_cursor
 from hub.protocol.encode import encode_event, error_body
 from hub.service.conversations import Conversations, Decided
 from hub.service.ids import Ids, id_hash
+from hub.service.plan import check_room
 from hub.service.ports import Append, Appended, ConversationStore
 from hub.settings import Settings
 
@@ -164,8 +165,10 @@ class _Batch:
             return
         total = max(accepted.values(), default=0)
         for index, upto in accepted.items():
-            offset = done.committed.top - (total - upto)
-            cursor = format_cursor(done.committed.epoch, done.committed.tag, offset)
+            offset, tag = done.committed.top - (total - upto), done.committed.tag
+            if not upto and done.loaded is not None:  # without effect, before the first entry of this commit
+                tag = done.loaded.tag
+            cursor = format_cursor(done.committed.epoch, tag, offset)
             self._results[index] = Result(self._event(index).id, "accepted", cursor)
 
     def _decide(
@@ -192,6 +195,8 @@ class _Batch:
                 continue
             try:
                 caused = decide(situation, self._command(event, situation))
+                if isinstance(event, p.Started | p.Connected) and caused:
+                    check_room(evolve_all(situation, caused).existing, self._ingest._settings.state_bytes_max)
             except Refused as refused:
                 self._results[index] = Result(event.id, "refused", refused=refused)
                 continue

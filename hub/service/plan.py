@@ -1,12 +1,13 @@
 """From decided events to one commit: which fields change, which entries are written, which guards hold. No I/O."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import orjson
 
 from hub.domain import events as e
-from hub.domain.board import extra_of, row_of
-from hub.domain.conversation import Situation
+from hub.domain.board import extra_of, monitor_parts, row_of
+from hub.domain.conversation import Conversation, Situation
 from hub.domain.effects import Action, effects_of
 from hub.domain.errors import Refused
 from hub.protocol.encode import encode_event
@@ -25,6 +26,11 @@ _WRITE_MONITOR = (
 )
 
 
+# Most commits aren't guarded by the monitor (an agent must not feel it), so what they say of it would be as old as their
+# decision. The store puts in what holds when it writes. No string can look like this member: quotes in it are escaped.
+MONITOR_HERE = "@"
+
+
 def plan_commit(
     loaded: Loaded,
     before: Situation,
@@ -33,7 +39,6 @@ def plan_commit(
     *,
     fresh_tag: str,
     fresh_epoch: str,
-    state_bytes_max: int,
     new_action_id: Callable[[], str],
     seen: Sequence[bytes] = (),
     request: Request | None = None,
@@ -44,8 +49,6 @@ def plan_commit(
 
     `fresh_tag` and `fresh_epoch` are random, as are the ids that `new_action_id` makes.
 
-    Raises:
-        Refused: `too_large`, where the state would outgrow its limit.
     """
     conversation = after.existing
     effects = effects_of(before, events, after)
@@ -53,10 +56,6 @@ def plan_commit(
     writes_monitor = any(isinstance(one, _WRITE_MONITOR) for one in events)
     reads_monitor = writes_monitor or any(isinstance(one, _READ_MONITOR) for one in events)
     sets, drops = _fields(before, after, fresh_epoch)
-    sizes = [len(value) for name, value in sets if name == "state"]
-    if sizes and sizes[0] > state_bytes_max:
-        details = {"bytes": sizes[0], "bytes_max": state_bytes_max}
-        raise Refused("too_large", "Too many participants for one conversation.", details)
     number = int(loaded.version.partition(".")[0] or 0) + 1
     due, due_drop = _due(before, after)
     lapsed = any(isinstance(one, e.MonitorEnded) and one.reason == "lease_expired" for one in events)
@@ -67,13 +66,13 @@ def plan_commit(
         connector=conversation.connector,
         version=loaded.version,
         monitor_version=loaded.monitor_version if reads_monitor else None,
-        new_version=f"{number}.{fresh_tag}" if of_state else None,
+        new_version=f"{number}.{fresh_tag}" if of_state or seen or effects.transcript else None,
         new_monitor_version=fresh_tag if writes_monitor else None,
         now_ms=after.now_ms,
         index=("closed" if conversation.settled else "live") if of_state else None,
         lease_due=lapsed,
-        row=orjson.dumps(row_of(after)) if on_board else None,
-        extra=orjson.dumps(extra_of(after, events)),
+        row=orjson.dumps({**row_of(after), "monitor": MONITOR_HERE}) if on_board else None,
+        extra=orjson.dumps({**extra_of(after, events), "monitor": MONITOR_HERE}),
         awaiting=after.counters.awaiting or "",
         sets=sets,
         drops=drops,
@@ -101,6 +100,27 @@ def plan_commit(
         request=request,
         answer=answer,
     )
+
+
+def fitted(conversation: Conversation, bytes_max: int) -> Conversation:
+    """The same, with as many of those who left forgotten (oldest first) as the limit of the state asks."""
+    while conversation.past and len(encode_state(conversation)) > bytes_max:
+        conversation = replace(conversation, past=conversation.past[len(conversation.past) // 2 + 1 :])
+    return conversation
+
+
+def check_room(conversation: Conversation, bytes_max: int) -> None:
+    """
+    Refuse what makes a conversation larger by somebody's will; what ends or takes over always has room.
+
+    Raises:
+        Refused: `too_large`.
+    """
+    size = len(encode_state(replace(conversation, past=())))
+    limit = bytes_max * 3 // 4
+    if size > limit:
+        details = {"bytes": size, "bytes_max": limit}
+        raise Refused("too_large", "Too many participants for one conversation.", details)
 
 
 def encode_action(action: Action, conversation_id: str, action_id: str) -> bytes:
@@ -156,9 +176,11 @@ def _monitor_fields(before: Situation, after: Situation) -> tuple[list[tuple[str
     """Leases are fields of their own, so that a renewal rewrites nothing else."""
     old = {one.session: one.lease_end for one in before.monitor.sessions} if before.monitor else {}
     if after.monitor is None:
-        return [], ["m", "m.id", *(f"ml:{session}" for session in old)]
+        return [], ["m", "m.id", "m.row", "m.extra", *(f"ml:{session}" for session in old)]
     new = {one.session: one.lease_end for one in after.monitor.sessions}
     sets = [("m", encode_state(after.monitor)), ("m.id", after.monitor.monitor_id.encode())]
+    seen, hidden = monitor_parts(after.monitor)
+    sets += [("m.row", orjson.dumps(seen)), ("m.extra", orjson.dumps(hidden))]
     sets.append((f"w:{after.monitor.user_id}", b"1"))  # who ever watched, for the list of conversations
     sets += [(f"ml:{session}", str(end).encode()) for session, end in new.items() if old.get(session) != end]
     return sets, [f"ml:{session}" for session in old if session not in new]

@@ -179,5 +179,8 @@ class ConversationStore(Protocol):
     async def seen(self, org: str, conversation_id: str, hashes: Sequence[bytes]) -> list[bool]:
         """Which of these ids the conversation has taken in."""
 
+    async def committed(self, org: str, conversation_id: str, request: Request) -> Repeated | None:
+        """What the same request was answered when it was committed to this conversation, or None."""
+
     async def point(self, id: str, org: str, conversation_id: str, ttl_ms: int) -> None:
         """Remember the conversation that an id of ours belongs to."""

@@ -1,6 +1,7 @@
 """What is shown of a whole conversation: snapshots for each kind of viewer, and messages folded with their receipts."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import orjson
 
@@ -11,15 +12,16 @@ from hub.protocol.cursor import format_cursor
 from hub.service.ports import Snapshot, StoredEntry
 
 MESSAGES_SHOWN = 50
+RANKS = {None: 0, "sent": 1, "failed": 2, "delivered": 3, "read": 4}  # receipts come out of order: the furthest counts
 
 
-def messages_of(entries: Iterable[StoredEntry], *, customer: bool = False) -> list[dict[str, object]]:
+def messages_of(entries: Iterable[StoredEntry], *, customer: bool = False) -> list[dict[str, Any]]:
     """
     The newest messages among `entries` (oldest first), each with `at`, `offset` and the last receipt's `status`.
 
     `offset` counts what the viewer sees: with `customer` it is the customer's own.
     """
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for entry in entries:
         if not entry.body.startswith(b'{"event":"message.'):
             continue
@@ -27,7 +29,7 @@ def messages_of(entries: Iterable[StoredEntry], *, customer: bool = False) -> li
         data = event["data"]
         if event["event"] == "message.receipt":
             message = found.get(data["message_id"])
-            if message is not None:
+            if message is not None and RANKS[data["status"]] > RANKS[message.get("status")]:
                 message["status"] = data["status"]
         else:
             offset = entry.customer_offset if customer else entry.offset

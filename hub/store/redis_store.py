@@ -42,9 +42,9 @@ def _script(name: str) -> Script:
     return Script(name, (_LUA / f"{name}.lua").read_bytes())
 
 
-APPEND, COMMIT, RENEW, SNAPSHOT, CLAIM, REPORT, PERSON, RESUME, SESSION = SCRIPTS = tuple(
+APPEND, COMMIT, RENEW, CUT, SNAPSHOT, CLAIM, REPORT, PERSON, RESUME, SESSION = SCRIPTS = tuple(
     _script(name)
-    for name in ("append", "commit", "renew", "snapshot", "claim", "report", "person", "resume", "session")
+    for name in ("append", "commit", "renew", "cut", "snapshot", "claim", "report", "person", "resume", "session")
 )
 
 
@@ -326,14 +326,20 @@ class RedisStore:
         return [entry[1] for _, entry in await self.call("commit", key, b"XRANGE", key, b"-", b"+")]
 
     async def erase(self, org: str, conversation_id: str) -> None:
-        """Everything of one conversation but the ledger; idempotent."""
+        """
+        Everything that is kept under the conversation's name; idempotent.
+
+        The ledger stays, and rows in the board's log until newer ones have pushed them out.
+        """
         _, base, member = self._names(org, conversation_id)
-        count = int(await self.call("commit", base, b"HGET", base + b"c:" + member, b"dn") or 0)
+        count, connector = await self.call("commit", base, b"HMGET", base + b"c:" + member, b"dn", b"conn")
         names = [base + kind + b":" + member for kind in (b"c", b"t", b"g", b"p", b"o")]
-        names += [b"%bd:%b:%d" % (base, member, k) for k in range(count // 500 + 1)]
+        names += [b"%bd:%b:%d" % (base, member, k) for k in range(int(count or 0) // 500 + 1)]
         await self.call("commit", base, b"UNLINK", *names)
-        await self.call("commit", base, b"ZREM", base + b"closed", member)
-        await self.call("commit", base, b"ZREM", base + b"live", member)
+        due = base + b"due:%b/%b" % (org.encode(), connector or b"")
+        for index in (base + b"closed", base + b"live", due):
+            await self.call("commit", base, b"ZREM", index, member)
+        await self.call("commit", base, b"ZREM", base + b"due", b"lease:" + member, b"wrapup:" + member)
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -345,14 +351,21 @@ class RedisStore:
         base = self.keys.base(partition(request.org, request.user_id))
         return base + f"q:{request.org}/{request.role}/{request.user_id}/{request.req}".encode()
 
-    async def first_answer(self, request: Request) -> Repeated | None:
-        """What the same `req` was answered first, or None."""
-        key = self._asker_key(request)
+    async def committed(self, org: str, conversation_id: str, request: Request) -> Repeated | None:
+        """What the same request was answered when it was committed to this conversation, or None."""
+        _, base, _ = self._names(org, conversation_id)
+        return await self._answered(self._request_key(base, request))
+
+    async def _answered(self, key: bytes) -> Repeated | None:
         value = await self.call("commit", key, b"GET", key)
         if value is None:
             return None
         digest, _, answer = value.partition(b" ")
         return Repeated(digest.decode(), answer)
+
+    async def first_answer(self, request: Request) -> Repeated | None:
+        """What the same `req` was answered first, or None."""
+        return await self._answered(self._asker_key(request))
 
     async def remember_answer(self, request: Request, answer: bytes) -> None:
         """Keep the first `ok` of a request."""
@@ -392,7 +405,7 @@ class RedisStore:
         return [bool(kept) for kept in reply[1]]
 
     async def due(self, partitions: Sequence[int], now_ms: int, count: int = 200) -> list[tuple[str, str, str]]:
-        """What is due: (kind, organization, conversation). A lease further away than one lease is cut to one."""
+        """What is due: (kind, organization, conversation)."""
         calls = []
         for p in partitions:
             key = self.keys.due(p)
@@ -408,6 +421,25 @@ class RedisStore:
                 org, _, conversation_id = rest.partition("/")
                 found.append((kind, org, conversation_id))
         return found
+
+    async def cut_leases(self, partitions: Sequence[int], now_ms: int) -> None:
+        """
+        Cut leases that end further away than one lease to one: the clock was another one when they were given.
+
+        Half a second is allowed for the difference between asking for the time and looking.
+        """
+        furthest = now_ms + self._settings.lease_ms
+        calls = []
+        for p in partitions:
+            key = self.keys.due(p)
+            most = (b"%d" % (furthest + 500), b"+inf", b"LIMIT", b"0", b"1000")
+            calls.append(self.primaries.call("commit", key, b"ZRANGEBYSCORE", key, *most))
+        for p, members in zip(partitions, await self.many(calls), strict=True):
+            base = self.keys.base(p)
+            for member in members:
+                if member.startswith(b"lease:"):
+                    keys = [base + b"due", base + b"c:" + member[6:]]
+                    await self.script("commit", CUT, keys, [member, b"%d" % furthest])
 
     async def drop_due(self, kind: str, org: str, conversation_id: str) -> None:
         """Nothing of this kind is due any more."""
@@ -560,10 +592,10 @@ class RedisStore:
         return [(_split(member)[1], action) for member, action in zip(reply[::2], reply[1::2], strict=True)]
 
     async def report(self, org: str, connector: str, conversation_id: str, action_id: str) -> bool:
-        """The platform has done its first action; False where it wasn't the first one."""
+        """The platform has done its first action; False where it wasn't the first one, or isn't this platform's."""
         _, base, member = self._names(org, conversation_id)
-        keys = [base + b"o:" + member, base + b"due:" + f"{org}/{connector}".encode()]
-        args = [action_id.encode(), member, self._wake(base, org, connector)]
+        keys = [base + b"o:" + member, base + b"due:" + f"{org}/{connector}".encode(), base + b"c:" + member]
+        args = [action_id.encode(), member, self._wake(base, org, connector), connector.encode()]
         return bool(await self.script("commit", REPORT, keys, args))
 
     # -- small things ------------------------------------------------------------------------------------------------

@@ -17,15 +17,12 @@ import pytest
 
 from hub.domain import commands as c
 from hub.domain.conversation import Participant, Situation
-from hub.domain.decide import decide
 from hub.domain.errors import Refused
-from hub.domain.evolve import evolve_all
 from hub.domain.grants import Person
 from hub.protocol import platform as p
 from hub.service.conversations import Conversations
 from hub.service.ingest import Ingest, Result
 from hub.service.messaging import Messaging
-from hub.service.plan import plan_commit
 from hub.service.ports import Append, Appended, Commit, Committed, Conflict, Loaded, NotDue, Repeated, Request
 from hub.settings import ChannelSettings, QueueSettings, Settings
 from hub.store.follow import Follower
@@ -72,6 +69,25 @@ def agent(user_id: str) -> Person:
 def customer_of(conversation_id: str) -> Person:
     """The customer, by a token for this conversation."""
     return supervisor("carl", role="customer", permissions=frozenset(), conversation=conversation_id)
+
+
+class Planning(RedisStore):
+    """A store that only notes what it is asked to write, decided on what it was given."""
+
+    loaded: Loaded
+
+    def __init__(self, primaries: Primaries, settings: Settings) -> None:
+        super().__init__(primaries, settings)
+        self.planned: list[Commit] = []
+
+    async def load(self, org: str, conversation_id: str, *, lane: str = "commit") -> Loaded:
+        """What was given."""
+        return self.loaded
+
+    async def commit(self, commit: Commit, *, lane: str = "commit") -> Committed:
+        """Noted."""
+        self.planned.append(commit)
+        return Committed(0, "0", "")
 
 
 @dataclass
@@ -142,24 +158,16 @@ class World:
         """Carry out a command; the situation after it."""
         return (await self.conversations.run(ORG, conversation_id, lambda _: command)).after
 
-    def plan(self, loaded: Loaded, command: c.Command, *, request: Request | None = None) -> Commit:
-        """The commit that `command` is, decided on `loaded`."""
-        before = self.conversations.configured(loaded.situation)
-        events = decide(before, command)
-        after = self.conversations.configured(evolve_all(before, events))
-        conversation_id = after.existing.conversation_id
-        return plan_commit(
-            loaded,
-            before,
-            events,
-            after,
-            fresh_tag=self.ids.tag(),
-            fresh_epoch=self.ids.tag(),
-            state_bytes_max=self.settings.state_bytes_max,
-            new_action_id=lambda: self.ids.new("act", ORG, conversation_id),
-            request=request,
-            answer=b'{"answer":1}',
-        )
+    async def plan(self, loaded: Loaded, command: c.Command, *, request: Request | None = None) -> Commit:
+        """The commit that `command` is, decided on `loaded`; not written."""
+        planning = Planning(self.store.primaries, self.settings)
+        planning.loaded = loaded
+        service = Conversations(planning, self.settings, self.ids.new, self.ids.tag)
+        name = getattr(command, "conversation_id", "")
+        name = loaded.situation.conversation.conversation_id if loaded.situation.conversation is not None else name
+        await service.run(ORG, name, lambda _: command, answer=lambda *_: {"answer": 1}, request=request)
+        [commit] = planning.planned
+        return commit
 
     def watching(self, conversation_id: str, user_id: str = "sue", **changes: Any) -> c.StartMonitor:
         """`monitor.start` with an hour's lease, session `ses-<user>`."""
@@ -262,7 +270,7 @@ async def test_a_commit_on_an_old_version_writes_nothing(world: World) -> None:
     """Of two commits decided on one version the second changes not a byte, and is told the state to decide on now."""
     conversation = await world.begin("ann")
     loaded = await world.store.load(ORG, conversation)
-    first, second = (world.plan(loaded, connect_command(user)) for user in ("bob", "cid"))
+    first, second = [await world.plan(loaded, connect_command(user)) for user in ("bob", "cid")]
     assert isinstance(await world.store.commit(first), Committed)
     before = world.everything()
     answer = await world.store.commit(second)
@@ -278,7 +286,7 @@ async def test_a_start_needs_that_nothing_is_there(world: World) -> None:
     """Two starts of one conversation decided on nothing: one is written, the other is told of the first."""
     command = c.StartConversation(ORG, "c1", CONNECTOR, "web", "none", "home", None, "carl", "Carl", "p-carl", 5)
     loaded = await world.store.load(ORG, "c1")
-    answers = await asyncio.gather(*[world.store.commit(world.plan(loaded, command)) for _ in range(2)])
+    answers = await asyncio.gather(*[world.store.commit(await world.plan(loaded, command)) for _ in range(2)])
     assert [type(one) for one in answers] == [Committed, Conflict]
     assert isinstance(answers[1], Conflict)
     assert answers[1].loaded.situation.existing.customer.participant_id == "p-carl"
@@ -347,7 +355,7 @@ async def test_a_commit_that_does_not_read_the_monitor_stands_beside_one(world: 
         await world.do(conversation, world.watching(conversation, "tom"))
         takeover_id = await world.take_over(conversation, "tom")
         command = c.AcknowledgeTakeover(agent("ann"), takeover_id)
-    commit = world.plan(await world.load(conversation), command)
+    commit = await world.plan(await world.load(conversation), command)
     version = world.fields(conversation)["version"]
     await world.do(conversation, world.watching(conversation))
     assert world.fields(conversation)["version"] == version
@@ -355,6 +363,9 @@ async def test_a_commit_that_does_not_read_the_monitor_stands_beside_one(world: 
     monitor = (await world.load(conversation)).situation.monitor
     assert monitor is not None
     assert monitor.user_id == "sue"
+    row, _, extra = world.board(conversation)[-1][1:].partition("\n")
+    assert orjson.loads(row)["monitor"]["user_id"] == "sue", "though it was decided without one"
+    assert orjson.loads(extra)["monitor"]["monitor_id"] == monitor.monitor_id
 
 
 @pytest.mark.parametrize(
@@ -369,7 +380,7 @@ async def test_a_commit_that_does_not_read_the_monitor_stands_beside_one(world: 
 async def test_a_commit_that_read_the_monitor_is_guarded_by_it(world: World, command: c.Command) -> None:
     """Whatever ends monitors is decided again when one started meanwhile; the conflict brings it."""
     conversation = await world.begin("ann")
-    commit = world.plan(await world.load(conversation), command)
+    commit = await world.plan(await world.load(conversation), command)
     await world.do(conversation, world.watching(conversation))
     before = world.everything()
     answer = await world.store.commit(commit)
@@ -377,7 +388,7 @@ async def test_a_commit_that_read_the_monitor_is_guarded_by_it(world: World, com
     assert world.everything() == before
     assert answer.loaded.situation.monitor is not None
     assert answer.loaded.situation.monitor.joined("ses-sue") is not None
-    assert isinstance(await world.store.commit(world.plan(answer.loaded, command)), Committed)
+    assert isinstance(await world.store.commit(await world.plan(answer.loaded, command)), Committed)
     monitor = (await world.load(conversation)).situation.monitor
     assert (monitor is None) == (not isinstance(command, c.TransferConversation))
 
@@ -386,7 +397,7 @@ async def test_one_of_eight_monitors_wins(world: World) -> None:
     """Of eight starts decided on the same free conversation one is written; each conflict names the winner."""
     conversation = await world.begin("ann")
     loaded = await world.load(conversation)
-    plans = [world.plan(loaded, world.watching(conversation, f"s{n}")) for n in range(8)]
+    plans = [await world.plan(loaded, world.watching(conversation, f"s{n}")) for n in range(8)]
     answers = await asyncio.gather(*[world.store.commit(plan) for plan in plans])
     assert [type(one) for one in answers].count(Committed) == 1
     holders = {
@@ -407,13 +418,13 @@ async def test_a_takeover_decided_before_another_owner_came_is_refused(world: Wo
     sue, takeover_id = supervisor("sue"), world.ids.new("tko", ORG, conversation)
     await world.do(conversation, c.PrepareTakeover(sue, "ses-sue", takeover_id, "hash", 2**42))
     confirm = c.ConfirmTakeover(sue, "ses-sue", takeover_id, "hash", "p-sue")
-    commit = world.plan(await world.load(conversation), confirm)
+    commit = await world.plan(await world.load(conversation), confirm)
     gone = {"participant_id": "p-ann", "disconnect_type": "client"}
     await world.push(world.event("participant.disconnected", conversation, **gone))
     answer = await world.store.commit(commit)
     assert isinstance(answer, Conflict)
     with pytest.raises(Refused, match="not_monitoring"):
-        world.plan(answer.loaded, confirm)
+        await world.plan(answer.loaded, confirm)
     assert (await world.load(conversation)).situation.existing.owner == "p-bob"
 
 
@@ -422,7 +433,7 @@ async def test_a_request_is_carried_out_once(world: World) -> None:
     conversation = await world.begin("ann")
     loaded = await world.load(conversation)
     request = Request(ORG, "supervisor", "sue", "r1", "digest")
-    commit = world.plan(loaded, world.watching(conversation), request=request)
+    commit = await world.plan(loaded, world.watching(conversation), request=request)
     assert isinstance(await world.store.commit(commit), Committed)
     await world.do(conversation, c.StopMonitor(supervisor("sue")))
     before = world.everything()
@@ -437,11 +448,11 @@ async def test_a_refused_commit_does_not_remember_its_request(world: World) -> N
     conversation = await world.begin("ann")
     loaded = await world.load(conversation)
     request = Request(ORG, "supervisor", "sue", "r1", "digest")
-    commit = world.plan(loaded, world.watching(conversation), request=request)
+    commit = await world.plan(loaded, world.watching(conversation), request=request)
     await world.push(world.arrival(conversation, "bob"))
     answer = await world.store.commit(commit)
     assert isinstance(answer, Conflict)
-    again = world.plan(answer.loaded, world.watching(conversation, participant_id="p-bob"), request=request)
+    again = await world.plan(answer.loaded, world.watching(conversation, participant_id="p-bob"), request=request)
     assert isinstance(await world.store.commit(again), Committed)
 
 
@@ -477,7 +488,7 @@ async def test_an_expiry_is_written_only_when_the_lease_is_over(world: World) ->
     await world.do(conversation, world.watching(conversation, lease_end=soon))
     loaded = await world.load(conversation)
     late = replace(loaded, situation=replace(loaded.situation, now_ms=soon + 1))
-    commit = world.plan(late, c.ExpireMonitor())
+    commit = await world.plan(late, c.ExpireMonitor())
     before = world.everything()
     assert isinstance(await world.store.commit(commit), NotDue)
     assert world.everything() == before
@@ -669,7 +680,9 @@ async def test_an_appended_message_and_a_takeover_exclude_each_other(world: Worl
     await world.do(conversation, world.watching(conversation))
     sue, takeover_id = supervisor("sue"), world.ids.new("tko", ORG, conversation)
     await world.do(conversation, c.PrepareTakeover(sue, "ses-sue", takeover_id, "hash", 2**42))
-    commit = world.plan(await world.load(conversation), c.ConfirmTakeover(sue, "ses-sue", takeover_id, "hash", "p-sue"))
+    commit = await world.plan(
+        await world.load(conversation), c.ConfirmTakeover(sue, "ses-sue", takeover_id, "hash", "p-sue")
+    )
 
     async def talk() -> list[str]:
         outcomes = []
@@ -726,7 +739,7 @@ async def test_unanswered_counts_until_somebody_answers(world: World) -> None:
 async def test_a_message_between_decision_and_commit_is_on_the_board(world: World) -> None:
     """A commit stands although a message came meanwhile, and its row is followed by a patch with the newer counters."""
     conversation = await world.begin("ann")
-    commit = world.plan(await world.load(conversation), connect_command("bob"))
+    commit = await world.plan(await world.load(conversation), connect_command("bob"))
     await world.push(world.message(conversation))
     at = world.now
     before = len(world.board(conversation))
@@ -748,7 +761,7 @@ async def test_a_message_between_decision_and_commit_is_on_the_board(world: Worl
 async def test_the_end_takes_awaiting_away_whatever_came_between(world: World) -> None:
     """Nobody has to speak any more after the end, also where a message came after it was decided."""
     conversation = await world.begin("ann")
-    commit = world.plan(await world.load(conversation), c.EndByPlatform(CONNECTOR, "platform", 5))
+    commit = await world.plan(await world.load(conversation), c.EndByPlatform(CONNECTOR, "platform", 5))
     await world.push(world.message(conversation))
     assert isinstance(await world.store.commit(commit), Committed)
     counters = (await world.load(conversation)).situation.counters

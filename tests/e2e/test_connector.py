@@ -4,8 +4,8 @@ import contextlib
 
 import pytest
 
-from tests.support.centre import Centre, confirm, participant, sender_name
-from tests.support.socket import HubError
+from tests.support.centre import Centre, Connector, confirm, participant, sender_name
+from tests.support.socket import HubError, eventually
 
 
 async def said(centre: Centre, conversation: str, text: str, sub: str = "max") -> str:
@@ -238,3 +238,53 @@ async def test_the_takeover_holds_although_the_platform_is_away(centre: Centre) 
     platform = await centre.connector()
     await platform.carry_out("participant.disconnected", story.id)
     await platform.carry_out("participant.connected", story.id)
+
+
+async def test_the_customers_end_goes_out(centre: Centre) -> None:
+    """A customer ends it in the messenger, an agent on the desk: the platform is told by an action."""
+    platform, one, two = await centre.connector(), await centre.story(), await centre.story()
+    await (await centre.customer(one.id)).command("conversation.end", conversation_id=one.id)
+    await (await centre.agent("max")).command("conversation.end", conversation_id=two.id)
+    for story in (one, two):
+        action = await platform.carry_out("conversation.ended", story.id)
+        assert action["data"]["action_id"].startswith("act_")
+
+
+async def test_attachments_go_out(centre: Centre) -> None:
+    """What the owner attaches reaches the platform and the customer as it was given."""
+    platform, story, agent = await centre.connector(), await centre.story(), await centre.agent("max")
+    customer = await centre.customer(story.id)
+    files = [{"url": "https://files.example/1.pdf", "name": "1.pdf", "mime": "application/pdf"}]
+    await agent.command(
+        "message.send", conversation_id=story.id, text="See", client_message_id="d_1", attachments=files
+    )
+    assert (await platform.action("outbound.message", story.id))["data"]["attachments"] == files
+    assert (await customer.expect("message.created", story.id))["data"]["attachments"] == files
+
+
+async def test_two_sockets_of_one_connector_get_an_action_once(centre: Centre) -> None:
+    """With two sockets of the platform an action goes to one of them at a time, and one report is enough."""
+    one, two, story = await centre.connector(), await centre.connector(), await centre.story()
+    await said(centre, story.id, "Hello")
+    lines = (one, two)
+    await eventually(lambda: seen(lines, story.id), wanted="an action")
+    await centre.platform.accepted(story.event("typing", on=True, purpose="customer"))
+    for line in lines:
+        await line.socket.round_trip()
+    got = [line for line in lines if line.actions(story.id)]
+    assert len(got) == 1
+    await got[0].report(got[0].actions(story.id)[0])
+
+
+async def seen(lines: tuple[Connector, ...], conversation: str) -> bool:
+    """True once any of the sockets has an action of the conversation."""
+    return any(line.actions(conversation) for line in lines)
+
+
+async def test_actions_go_out_by_either_node(pair: Centre) -> None:
+    """A connector on one node gets what happens on the other."""
+    platform, story = await pair.connector(node=1), await pair.story()
+    ana = await pair.supervisor(node=0)
+    await story.taken_over_by(ana)
+    for name in ("participant.disconnected", "participant.connected", "sender.changed"):
+        await platform.carry_out(name, story.id)

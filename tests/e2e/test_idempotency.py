@@ -164,3 +164,42 @@ async def test_a_repeated_wrapup_gets_its_ok_again(pair: Centre, new_session: bo
     await agent.expect("wrapup.completed", story.id)
     again = await pair.agent("max", node=1) if new_session else agent
     assert await again.command("wrapup.submit", **arguments) == {}
+
+
+async def test_one_req_from_two_nodes_at_once(pair: Centre) -> None:
+    """The same confirmation with the same `req` on both nodes at the same moment: both get the same `ok`."""
+    lines = [await pair.supervisor(node=node) for node in (0, 1)]
+    for turn in range(10):
+        story = await pair.story()
+        for line in lines:
+            await story.monitored_by(line)
+        prepared = await story.prepared_by(lines[0])
+        sent = {name: prepared[name] for name in ("takeover_id", "confirm_token")} | {"req": f"r_{turn}"}
+        numbers = [await line.post("takeover.confirm", **sent) for line in lines]
+        answers = [await line.answer(number) for line, number in zip(lines, numbers, strict=True)]
+        assert "ok" in answers[0], answers
+        assert answers[0]["ok"] == answers[1].get("ok"), answers
+
+
+async def test_one_wrapup_from_two_nodes_at_once(pair: Centre) -> None:
+    """The same submit with the same `req` on both nodes at the same moment: both get `{}`."""
+    lines = [await pair.agent("max", node=node) for node in (0, 1)]
+    for turn in range(10):
+        story = await pair.story(queue="billing")
+        await story.end()
+        sent: Json = {"conversation_id": story.id, "code": "resolved", "req": f"r_{turn}"}
+        numbers = [await line.post("wrapup.submit", **sent) for line in lines]
+        answers = [await line.answer(number) for line, number in zip(lines, numbers, strict=True)]
+        assert [answer.get("ok") for answer in answers] == [{}, {}], answers
+        assert len((await pair.detail(story.id))["wrapups"]) == 1
+
+
+async def test_one_send_many_times_at_once(pair: Centre) -> None:
+    """The same send with the same `req` four times at once on two nodes is one message with one id."""
+    story = await pair.story()
+    lines = [await pair.agent("max", node=node) for node in (0, 1, 0, 1)]
+    sent: Json = {"conversation_id": story.id, "text": "Hi", "client_message_id": "d_1", "req": "r_1"}
+    numbers = [await line.post("message.send", **sent) for line in lines]
+    answers = [await line.answer(number) for line, number in zip(lines, numbers, strict=True)]
+    assert len({answer["ok"]["message_id"] for answer in answers}) == 1, answers
+    assert [entry["text"] for entry in await pair.entries(story.id)] == ["Hi"]

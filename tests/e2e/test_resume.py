@@ -443,3 +443,65 @@ async def test_sessions_on_two_nodes_share_a_monitor(pair: Centre) -> None:
     await story.fence(one, two)
     await two.command("monitor.stop", conversation_id=story.id)
     await asyncio.gather(*(line.expect("monitor.ended", story.id, reason="stopped") for line in (one, two)))
+
+
+async def test_another_role_cannot_resume(centre: Centre) -> None:
+    """An agent's session isn't given to the same person's supervisor token, nor the other way."""
+    story = await centre.story(agents=("ana",))
+    agent = await centre.agent("ana")
+    await agent.expect("conversation.snapshot", story.id)
+    line = await centre.connect("/v1/supervisor", centre.token("ana"), resume=agent.resumption())
+    assert line.session["resumed"] is False
+    await story.fence(agent)
+
+
+async def test_an_agents_1000_is_no_end_of_anything_else(centre: Centre) -> None:
+    """An agent who closes with 1000 keeps the conversations: they come with a snapshot on the next session."""
+    story, agent = await centre.story(), await centre.agent("max")
+    await agent.expect("conversation.snapshot", story.id)
+    await agent.close(1000)
+    back = await centre.agent("max", resume=agent.resumption())
+    assert back.session["resumed"] is False
+    await back.expect("conversation.snapshot", story.id)
+    assert (await centre.row(story.id))["owner"] == "p_max"
+
+
+async def test_an_agent_learns_of_a_new_conversation(centre: Centre) -> None:
+    """On becoming a participant an online agent gets the snapshot, with the own connection in it, then what follows."""
+    agent, story = await centre.agent("max"), await centre.story(agents=())
+    await story.customer_says("Anybody?")
+    await story.join("max")
+    snapshot = (await agent.expect("conversation.snapshot", story.id))["data"]
+    assert "p_max" in {person["participant_id"] for person in snapshot["participants"]}
+    assert [message["text"] for message in snapshot["messages"]] == ["Anybody?"]
+    await story.join("eva")
+    joined = await agent.expect("participant.connected", story.id)
+    assert joined["data"]["participant"]["participant_id"] == "p_eva"
+    assert len(agent.of(story.id, "participant.connected")) == 1
+
+
+async def test_an_agent_gets_nothing_after_leaving(centre: Centre) -> None:
+    """Disconnected by the platform: the own `participant.disconnected` is the last of the conversation."""
+    story, agent = await centre.story(agents=("max", "eva")), await centre.agent("max")
+    other = await centre.agent("eva")
+    await agent.expect("conversation.snapshot", story.id)
+    await story.leave("max", "transfer")
+    gone = await agent.expect("participant.disconnected", story.id)
+    assert gone["data"]["disconnect_type"] == "transfer"
+    await story.customer_says("not for max")
+    await other.expect("message.created", story.id)
+    await agent.round_trip()
+    assert agent.names(story.id)[-1] == "participant.disconnected"
+
+
+async def test_agents_who_rejoin_start_from_a_snapshot(centre: Centre) -> None:
+    """Connected again under another participant id, an agent gets a snapshot and goes on from there."""
+    story, agent = await centre.story(agents=("max", "eva")), await centre.agent("max")
+    await agent.expect("conversation.snapshot", story.id)
+    await story.leave("max")
+    await story.customer_says("in between")
+    again = story.event("participant.connected", participant_id="p_max2", purpose="agent", user_id="max", name="Max")
+    await centre.platform.accepted(again)
+    snapshot = (await agent.expect("conversation.snapshot", story.id))["data"]
+    assert "p_max2" in {person["participant_id"] for person in snapshot["participants"]}
+    await story.fence(agent)

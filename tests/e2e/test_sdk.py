@@ -285,6 +285,21 @@ async def test_ctrl_c_ends_the_demo_and_its_children(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("hub-demo-*"))
 
 
+async def test_a_killed_demo_leaves_no_hub(tmp_path: Path) -> None:
+    """Where the demo itself is killed, its hub and the hub's store end, too."""
+    demo = await start_program("demo", "--port", "0", "--no-traffic", TMPDIR=str(tmp_path))
+    assert demo.stdout is not None
+    async with asyncio.timeout(60):
+        while b"Ctrl-C" not in await demo.stdout.readline():
+            pass
+        hub_pid = int(Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()[0])
+        store_pid = int(Path(f"/proc/{hub_pid}/task/{hub_pid}/children").read_text().split()[0])
+        demo.kill()
+        await demo.wait()
+        while processes_of_session(hub_pid) or Path(f"/proc/{store_pid}").exists():  # noqa: ASYNC110 - not our children
+            await asyncio.sleep(0.05)
+
+
 async def test_tail_takes_commands_from_a_pipe(hub: HubProcess, token: Callable[..., str]) -> None:
     """A supervisor in the terminal lists, monitors, reads, is asked, takes over, answers and ends."""
     async with connect_connector(hub.url, token=token("connector", "platform"), options=FAST) as platform:

@@ -49,10 +49,12 @@ async def scenario(centre: Centre, *, monitored: bool) -> Json:
     await agent.expect("conversation.snapshot", "cnv_1")
     await customer.expect("conversation.snapshot", "cnv_1")
     cursors: list[int] = []
+    tabs: list[Socket] = []
     for step in range(4):
         if monitored:
             await supervised(centre, story, step)
         cursors += await exchange(story, step, agent, customer, platform)
+        tabs.append(await newcomer(centre))
     transcript = await centre.get("/v1/conversations/cnv_1/transcript", bearer=centre.token("max", "agent"))
     await story.end()
     for line in (agent, customer):
@@ -61,11 +63,22 @@ async def scenario(centre: Centre, *, monitored: bool) -> Json:
     assert transcript.status_code == 200
     return {
         "agent": stream(agent),
+        "tabs": [stream(tab) for tab in tabs],
         "customer": stream(customer),
         "platform": stream(platform.socket),
         "cursors": cursors,
         "transcript": normal(transcript.text),
     }
+
+
+async def newcomer(centre: Centre) -> Socket:
+    """A second tab of the agent, opened in the middle, with its roster."""
+    tab = await centre.agent("max")
+    await tab.expect("conversation.snapshot", "cnv_1")
+    await tab.command("view.subscribe", view="roster")
+    await tab.expect("view.snapshot")
+    await tab.close(1001)
+    return tab
 
 
 async def exchange(story: Story, step: int, agent: Socket, customer: Socket, platform: Connector) -> list[int]:
@@ -97,6 +110,7 @@ async def test_streams_are_byte_equal_with_and_without_a_monitor(centre: Centre)
     for who in ("agent", "customer", "platform"):
         for part in (0, 1):
             assert watched[who][part] == without[who][part], who
+    assert watched["tabs"] == without["tabs"]
     assert watched["cursors"] == without["cursors"]
     assert watched["transcript"] == without["transcript"]
 

@@ -741,3 +741,126 @@ async def test_another_joined_tab_may_confirm(centre: Centre) -> None:
     await story.monitored_by(other)
     await confirm(other, await story.prepared_by(ana))
     await ana.expect("monitor.ended", story.id, reason="taken_over")
+
+
+# Who owes what, who may what
+
+
+async def test_an_owner_who_leaves_owes_wrapup(centre: Centre) -> None:
+    """The platform disconnects the owning agent: it is asked, the conversation goes on as `queued`."""
+    story, agent = await centre.story(queue="billing"), await centre.agent("max")
+    await agent.expect("conversation.snapshot", story.id)
+    await story.leave("max")
+    assert (await request_of(agent, story, "p_max"))["prompt"] == "mandatory"
+    assert (await centre.row(story.id))["state"] == "queued"
+    assert await agent.command("wrapup.submit", conversation_id=story.id, code="resolved") == {}
+
+
+async def test_one_who_never_owned_owes_nothing(centre: Centre) -> None:
+    """A second agent who leaves, or is there at the end, is asked nothing."""
+    story = await centre.story(queue="billing", agents=("max", "eva"))
+    agent = await centre.agent("eva")
+    await agent.expect("conversation.snapshot", story.id)
+    await story.leave("eva")
+    await agent.expect("participant.disconnected", story.id)
+    await agent.round_trip()
+    assert agent.of(story.id, "wrapup.requested") == []
+    await agent.refused("already_done", "wrapup.submit", conversation_id=story.id, code="resolved")
+
+
+async def test_a_bystander_at_the_end_owes_nothing(centre: Centre) -> None:
+    """At the end the owner is asked alone."""
+    story = await centre.story(queue="billing", agents=("max", "eva"))
+    owner, other = await centre.agent("max"), await centre.agent("eva")
+    await other.expect("conversation.snapshot", story.id)
+    await story.end()
+    await request_of(owner, story, "p_max")
+    await other.expect("conversation.ended", story.id)
+    await other.round_trip()
+    assert other.of(story.id, "wrapup.requested") == []
+
+
+async def test_the_last_owners_wrapup_keeps_it_open(centre: Centre) -> None:
+    """The owner left before the end and still owes: after the end the state is `wrapup` until that is done."""
+    story, agent = await centre.story(queue="billing"), await centre.agent("max")
+    await story.leave("max")
+    await request_of(agent, story, "p_max")
+    await story.end()
+    assert (await centre.row(story.id))["state"] == "wrapup"
+    await agent.command("wrapup.submit", conversation_id=story.id, code="resolved")
+    await centre.row_with(story.id, state="ended")
+
+
+async def test_a_supervisor_who_is_taken_over_owes_wrapup(centre: Centre) -> None:
+    """A second takeover asks the first supervisor, in the notice and by `wrapup.requested`."""
+    ana, bo, story = await centre.supervisor(), await centre.supervisor("bo"), await centre.story(queue="billing")
+    first = await story.taken_over_by(ana)
+    await story.taken_over_by(bo)
+    await request_of(ana, story, first["participant_id"])
+    assert (await ana.expect("takeover.notified", story.id))["data"]["wrapup"]["required"] is True
+    assert await ana.command("wrapup.submit", conversation_id=story.id, code="resolved") == {}
+    assert (await centre.row(story.id))["state"] == "active"
+
+
+async def test_a_second_takeover_removes_who_connected_since(centre: Centre) -> None:
+    """An agent beside the owning supervisor is removed, too; both are candidates before."""
+    ana, bo, story = await centre.supervisor(), await centre.supervisor("bo"), await centre.story()
+    first = await story.taken_over_by(ana)
+    await story.join("eva")
+    error = await bo.refused("target_ambiguous", "monitor.start", conversation_id=story.id)
+    purposes = {candidate["participant_id"]: candidate["purpose"] for candidate in error.details["candidates"]}
+    assert purposes == {first["participant_id"]: "supervisor", "p_eva": "agent"}
+    await story.monitored_by(bo, participant_id=first["participant_id"])
+    prepared = await story.prepared_by(bo)
+    removed = {gone["participant_id"] for gone in prepared["consequences"]["removed"]}
+    assert removed == {first["participant_id"], "p_eva"}
+    second = await confirm(bo, prepared)
+    assert (await centre.row(story.id))["owner"] == second["participant_id"]
+    assert [agent["user_id"] for agent in (await centre.row(story.id))["agents"]] == ["bo"]
+
+
+async def test_the_customer_is_no_target(centre: Centre) -> None:
+    """The customer can't be named as the one at whose side to monitor."""
+    ana, story = await centre.supervisor(), await centre.story()
+    detail = await centre.detail(story.id)
+    ids = [person["participant_id"] for person in detail["participants"] if person["purpose"] == "customer"]
+    for participant_id in ids:
+        error = await ana.refused(
+            "target_ambiguous", "monitor.start", conversation_id=story.id, participant_id=participant_id
+        )
+        assert [candidate["participant_id"] for candidate in error.details["candidates"]] == ["p_max"]
+
+
+@pytest.mark.parametrize(
+    ("cmd", "arguments"),
+    [
+        ("message.send", {"text": "mine", "client_message_id": "d_1"}),
+        ("typing", {"on": True}),
+        ("conversation.end", {}),
+    ],
+)
+async def test_only_the_owner_answers(centre: Centre, cmd: str, arguments: Json) -> None:
+    """A second agent gets `stale_owner` with owner and epoch; an agent never in it gets `unknown_conversation`."""
+    story = await centre.story(agents=("max", "eva"))
+    second, stranger = await centre.agent("eva"), await centre.agent("zoe")
+    error = await second.refused("stale_owner", cmd, conversation_id=story.id, **arguments)
+    assert (error.details["owner"], error.details["owner_epoch"]) == ("p_max", 1)
+    assert ("draft" in error.details) is (cmd == "message.send")
+    await stranger.refused("unknown_conversation", cmd, conversation_id=story.id, **arguments)
+    assert (await centre.row(story.id))["state"] == "active"
+
+
+async def test_owner_epochs_begin_at_one(centre: Centre) -> None:
+    """`owner_epoch` counts changes of owner and nothing else: from none to one, to the next, to none."""
+    story = await centre.story(agents=())
+    epochs = [(await centre.row(story.id))["owner_epoch"]]
+    for step in (
+        story.join("max"),
+        story.join("eva"),
+        story.leave("eva"),
+        story.transfer("survey"),
+        story.leave("max"),
+    ):
+        await step
+        epochs.append((await centre.row(story.id))["owner_epoch"])
+    assert epochs == [0, 1, 1, 1, 1, 2]

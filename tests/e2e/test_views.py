@@ -376,3 +376,28 @@ async def test_other_organizations_are_invisible(centre: Centre) -> None:
     assert set(views[0].rows) == {"cnv_ours"}
     assert views[2].rows.get("max", {"conversations": ["cnv_ours"]})["conversations"] == ["cnv_ours"]
     await other.close()
+
+
+async def test_an_offline_agent_with_a_conversation_is_shown(centre: Centre) -> None:
+    """An agent whose status is `offline` stays in the view as long as there is a conversation."""
+    view = await View.open(await centre.supervisor(), "agents")
+    agent, story = await centre.agent("max"), await centre.story()
+    await agent.command("status.set", status="on_queue")
+    await agent.command("status.set", status="offline")
+    await view.row("max", status="offline", conversations=[story.id])
+    await story.end()
+    await view.without("max")
+
+
+async def test_views_of_different_supervisors_differ_by_their_rights(centre: Centre) -> None:
+    """The same change reaches each view as far as its owner may see it, at the same time."""
+    both = [await centre.supervisor("ana", queues=("support",)), await centre.supervisor("bo", queues=("billing",))]
+    views = [await View.open(line, "interactions") for line in both]
+    support, billing = await centre.story(queue="support"), await centre.story(queue="billing")
+    await views[0].row(support.id)
+    await views[1].row(billing.id)
+    await support.transfer("billing")
+    await views[1].row(support.id)
+    await views[0].without(support.id)
+    assert set(views[0].rows) == set()
+    assert billing.id not in "".join(both[0].lines)

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -165,7 +166,7 @@ async def test_killed_at_each_await_of_a_wrapup(
             story, agent = await centre.story(queue="billing"), await centre.agent("max", node=0)
             await story.tell("conversation.ended", node=1, reason="done")
             await agent.expect("wrapup.requested", story.id)
-            submit = {"conversation_id": story.id, "code": "resolved", "req": "r_1"}
+            submit: dict[str, Any] = {"conversation_id": story.id, "code": "resolved", "req": "r_1"}
             met = await killed_at(world, agent, piece, before, "wrapup.submit", **submit)
             detail = await get(centre, story, "")
             outcomes.append(detail["conversation"]["state"] == "ended")

@@ -86,7 +86,7 @@ class FakeStore:
         self.records: dict[Key, Record] = {}
         self.people: dict[Key, bytes] = {}
         self.people_log: list[bytes] = []
-        self.requests: dict[tuple[str, str, str, str], tuple[str, bytes]] = {}
+        self.requests: dict[tuple[str, ...], tuple[str, bytes]] = {}
         self.pointed: dict[str, Key] = {}
         self.answers: list[tuple[Commit, Committed | Conflict | Repeated | NotDue]] = []
         self.before_commit: Callable[[Commit], None] = lambda commit: None
@@ -138,7 +138,7 @@ class FakeStore:
         record = self.record(commit.org, commit.conversation_id)
         fields = record.fields
         if commit.request is not None:
-            first = self.requests.get(_request(commit.request))
+            first = self.requests.get((*_request(commit.request), commit.conversation_id))
             if first is not None:
                 return Repeated(*first)
         version, monitor_version = fields.get(b"version", b"").decode(), fields.get(b"mv", b"").decode()
@@ -147,7 +147,7 @@ class FakeStore:
         if commit.lease_due and record.due.get("lease", 0) > self.now_ms:
             return NotDue()
         if commit.request is not None:
-            self.requests[_request(commit.request)] = (commit.request.digest, commit.answer)
+            self.requests[*_request(commit.request), commit.conversation_id] = (commit.request.digest, commit.answer)
         monitor = fields.get(b"m.id", b"-").decode()
         for name, value in commit.sets:
             fields[name.encode()] = value
@@ -243,6 +243,12 @@ class FakeStore:
         awaiting = b"agent" if by_customer else b"customer"
         if fields.get(b"awaiting") != awaiting:
             fields |= {b"awaiting": awaiting, b"since": b"%d" % at}
+
+    async def committed(self, org: str, conversation_id: str, request: Request) -> Repeated | None:
+        """What the same request was answered when it was committed, or None."""
+        await self._others()
+        first = self.requests.get((*_request(request), conversation_id))
+        return None if first is None else Repeated(*first)
 
     async def seen(self, org: str, conversation_id: str, hashes: Sequence[bytes]) -> list[bool]:
         """Which of these ids the conversation has taken in."""

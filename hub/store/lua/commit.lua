@@ -64,14 +64,21 @@ if ARGV[11] ~= '' then
     redis.call('SPUBLISH', KEYS[7], at .. ' ' .. btag .. ' - ' .. body)
     btag = ARGV[5]
   end
-  publish('R' .. ARGV[11] .. '\n' .. ARGV[12])
+  -- the monitor as it stands now: this commit may have been decided without looking at it
+  local m = redis.call('HMGET', KEYS[1], 'm.row', 'm.extra')
+  local function with_monitor(text, monitor)
+    local from, to = string.find(text, '"monitor":"@"', 1, true)
+    return string.sub(text, 1, from - 1) .. '"monitor":' .. (monitor or 'null') .. string.sub(text, to + 1)
+  end
+  local row, extra = with_monitor(ARGV[11], m[1]), with_monitor(ARGV[12], m[2])
+  publish('R' .. row .. '\n' .. extra)
   local now = redis.call('HMGET', KEYS[1], 'awaiting', 'since', 'messages')
   if now[1] and now[1] ~= ARGV[13] then -- a message came between deciding and this
     local conversation = string.match(ARGV[7], '/(.*)$')
     publish('P{"conversation_id":"' .. conversation .. '","awaiting":"' .. now[1] .. '","awaiting_since":' .. now[2] .. ',"messages":' .. (now[3] or 0) .. '}')
   end
   redis.call('HSET', KEYS[8], 'top', btop, 'tag', btag)
-  redis.call('HSET', KEYS[1], 'row', ARGV[11], 'extra', ARGV[12], 'row_at', btop)
+  redis.call('HSET', KEYS[1], 'row', row, 'extra', extra, 'row_at', btop)
 end
 from, to = take()
 local pushed = 0

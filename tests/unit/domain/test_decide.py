@@ -446,9 +446,7 @@ def test_release_monitor() -> None:
     """With the right to it, another's monitor is ended, with the sentence that was given."""
     given = watched(BOB)
     release = c.ReleaseMonitor(person("zoe"), "shift is over")
-    assert decide(given, release) == [
-        e.MonitorEnded(NOW, monitor(), "force_released", ("zoe", "Zoe"), "shift is over")
-    ]
+    assert decide(given, release) == [e.MonitorEnded(NOW, monitor(), "force_released", ("zoe", "Zoe"), "shift is over")]
     refused("not_permitted", given, replace(release, person=lacking("release", "zoe")))
     refused("not_permitted", situation(BOB), replace(release, person=lacking("release", "zoe")))
     refused("not_monitoring", situation(BOB), release)

@@ -7,7 +7,9 @@ from hub.domain.errors import CODES, RETRYABLE, Refused
 
 def test_retryable_follows_from_the_code() -> None:
     """Only being too fast and a missing store can be helped by sending the same again."""
-    assert {code for code in CODES if Refused(code, "No.").retryable} == RETRYABLE == {"rate_limited", "store_unavailable"}
+    assert (
+        {code for code in CODES if Refused(code, "No.").retryable} == RETRYABLE == {"rate_limited", "store_unavailable"}
+    )
 
 
 def test_details_are_a_copy() -> None:

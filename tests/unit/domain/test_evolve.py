@@ -11,6 +11,7 @@ from hub.domain.evolve import evolve, evolve_all
 from tests.unit.domain.words import (
     BOB,
     CAY,
+    CUSTOMER,
     EVE,
     MANDATORY,
     NOW,
@@ -43,7 +44,9 @@ def owned(given: Situation) -> tuple[str | None, int, int | None]:
 
 def test_started() -> None:
     """A new conversation starts from nothing, whatever lay around."""
-    given = evolve_all(situation(BOB, prepared=prepared(), counters=counters()), [e.ConversationStarted(1, conversation())])
+    given = evolve_all(
+        situation(BOB, prepared=prepared(), counters=counters()), [e.ConversationStarted(1, conversation())]
+    )
     assert given == Situation(NOW, conversation())
 
 
@@ -76,6 +79,12 @@ def test_connected_agent_does_not_change_a_taken_over_conversation() -> None:
     given = after(given, connect(CAY))
     assert owned(given) == ("prt_ana", 2, None)
     assert owned(after(given, transfer())) == ("prt_cay", 3, None)
+
+
+def test_leaving_an_unowned_conversation_changes_no_owner() -> None:
+    """With nobody there and nobody owning, another one's leaving changes no owner."""
+    given = evolve(situation(), e.ParticipantDisconnected(NOW, CAY, "client"))
+    assert owned(given) == (None, 0, CUSTOMER.since)
 
 
 def test_transfer_of_a_taken_over_conversation_without_agents() -> None:

@@ -9,7 +9,9 @@ from hub.service.codec import decode_loaded, digest, encode_state, spoken_as
 from tests.unit.domain.words import BOB, CAY, EVE, NOW, conversation, counters, monitor, prepared, situation, wrapup
 
 NOTICE = Notice("tko_1", "bob", "prt_bob", "Ana", NOW, "optional", ("resolved",), 5)
-FULL = conversation(BOB, CAY, past=(EVE,), wrapups=(wrapup(EVE),), notices=(NOTICE,), takeovers=("tko_1",), subject=None)
+FULL = conversation(
+    BOB, CAY, past=(EVE,), wrapups=(wrapup(EVE),), notices=(NOTICE,), takeovers=("tko_1",), subject=None
+)
 
 
 def test_everything_survives() -> None:

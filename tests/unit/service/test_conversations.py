@@ -36,7 +36,7 @@ def once(node: Node, command: c.Command) -> None:
 async def test_done_says_what_happened() -> None:
     """Events, both situations, the answer and the position come back."""
     node = await running()
-    done = await node.run(watch(), answer=lambda before, events, after: {"monitor_id": after.monitor.monitor_id})  # type: ignore[union-attr]
+    done = await node.run(watch(), answer=lambda before, events, after: {"monitor_id": after.monitor.monitor_id})
     assert names(done.events) == ["MonitorStarted"]
     assert (done.before.monitor, done.after.monitor) == (None, node.loaded.situation.monitor)
     assert done.answer == {"monitor_id": "mon_ana"}
@@ -139,6 +139,21 @@ async def test_same_request_gets_the_first_answer() -> None:
     with pytest.raises(Refused) as caught:
         await node.run(watch(), request=other)
     assert (caught.value.code, caught.value.details) == ("schema_invalid", {"path": "req"})
+
+
+async def test_lost_answer_is_given_again() -> None:
+    """A command that was done and whose own effect refuses it now gets its first answer; a real refusal stays one."""
+    node = await running()
+    await node.run(watch())
+    stop = c.StopMonitor(person())
+    await node.run(stop, request=REQUEST, answer=lambda b, e, a: {"said": "first"})
+    again = await node.run(stop, request=REQUEST)
+    assert (again.answer, again.events, again.committed) == ({"said": "first"}, (), None)
+    for request in (None, Request(ORG, "supervisor", "ana", "req-2", "digest-1")):
+        with pytest.raises(Refused) as caught:
+            await node.run(stop, request=request)
+        assert caught.value.code == "not_monitoring"
+    assert node.ledger().count("monitor.ended") == 1
 
 
 async def test_one_attempt_at_a_time() -> None:

@@ -9,7 +9,6 @@ from hub.domain import commands as c
 from hub.domain.errors import Refused
 from hub.protocol.commands import Attachment, DraftUpdate, MessageSend, ReceiptSend, Typing
 from hub.service.messaging import with_draft
-from hub.service.ports import Committed
 from tests.unit.domain.words import confirm, desk, disconnect, finish, messenger, person, prepare, watch
 from tests.unit.service.words import CNV, ORG, SETTINGS, Node, connected, draft_of, said, started
 
@@ -24,7 +23,7 @@ def draft(text: str) -> DraftUpdate:
     return DraftUpdate(id=1, conversation_id=CNV, text=text)
 
 
-async def running(**data: object) -> Node:
+async def running(**data: str) -> Node:
     """A conversation that Bob answers; Cay is there, too."""
     node = Node()
     await node.take(started(**data), connected(), connected("cay"))
@@ -280,8 +279,3 @@ def test_drafts_come_back_where_words_were_refused() -> None:
     """Other refusals don't repeat what was written."""
     assert draft_of(with_draft(Refused("stale_owner", "No."), "mine")) == "mine"
     assert with_draft(Refused("unknown_conversation", "No."), "mine").details == {}
-
-
-def test_the_store_in_memory_knows_commits() -> None:
-    """A commit's answer is a position."""
-    assert Committed(1, "2", "3").top == 1

@@ -88,7 +88,9 @@ def test_what_agents_do_is_not_guarded_by_the_monitor(given: Situation, command:
     assert commit.new_version == "8.123"
 
 
-@pytest.mark.parametrize("command", [disconnect(), disconnect(CAY), transfer(), finish(), c.EndConversation(messenger())])
+@pytest.mark.parametrize(
+    "command", [disconnect(), disconnect(CAY), transfer(), finish(), c.EndConversation(messenger())]
+)
 @pytest.mark.parametrize("held", [None, monitor()])
 def test_what_could_end_a_monitor_looks_at_it(command: c.Command, held: object) -> None:
     """A monitor that starts meanwhile makes these decide again."""

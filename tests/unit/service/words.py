@@ -7,9 +7,9 @@ import orjson
 
 from hub.domain import commands as c
 from hub.domain.conversation import Conversation
+from hub.domain.decide import decide
 from hub.domain.errors import Refused
 from hub.domain.evolve import evolve_all
-from hub.domain.decide import decide
 from hub.protocol import platform as p
 from hub.service.conversations import Conversations, Done
 from hub.service.history import History
@@ -33,7 +33,9 @@ SETTINGS = Settings(
 class Node:
     """One node's service over a store, which it may share with another node."""
 
-    def __init__(self, store: FakeStore | None = None, settings: Settings = SETTINGS, ids: Numbered | None = None) -> None:
+    def __init__(
+        self, store: FakeStore | None = None, settings: Settings = SETTINGS, ids: Numbered | None = None
+    ) -> None:
         self.store = store or FakeStore()
         self.ids = ids or Numbered()
         self.conversations = Conversations(self.store, settings, self.ids.new, self.ids.tag)
@@ -77,7 +79,6 @@ class Node:
             after,
             fresh_tag=self.ids.tag(),
             fresh_epoch=self.ids.tag(),
-            state_bytes_max=8_192,
             new_action_id=lambda: self.ids.new("act", ORG, CNV),
         )
         assert isinstance(self.store._commit(commit), Committed)
@@ -107,7 +108,12 @@ def started(id: str = "e-start", conversation_id: str = CNV, **data: object) -> 
 
 def connected(user: str = "bob", id: str = "", purpose: str = "agent", conversation_id: str = CNV) -> p.AnyEvent:
     """Somebody comes."""
-    data: dict[str, object] = {"participant_id": f"prt_{user}", "purpose": purpose, "user_id": user, "name": user.title()}
+    data: dict[str, object] = {
+        "participant_id": f"prt_{user}",
+        "purpose": purpose,
+        "user_id": user,
+        "name": user.title(),
+    }
     return event(id or f"e-in-{user}", "participant.connected", data, conversation_id)
 
 

@@ -1,0 +1,112 @@
+/**
+ * Who is at this page: a token from the address's fragment or pasted, kept for this tab alone, and a fresh single-use ticket
+ * from it for every connect. The token never stands in a query, and leaves the address at once.
+ */
+
+import { HubError } from '../sdk/hub.ts';
+
+export interface Persona {
+  id: string;
+  name: string;
+  role: string;
+  app: string;
+  note: string;
+  token: string;
+}
+
+/** What a token says of itself, unchecked: only to choose what to show. */
+export interface Claims {
+  sub?: string;
+  name?: string;
+  role?: string;
+  exp?: number;
+  conversation?: string;
+}
+
+/** One app's token in `sessionStorage`. */
+export class Account {
+  readonly tokenKey: string;
+  readonly sessionKey: string;
+
+  constructor(readonly app: string) {
+    this.tokenKey = `hub.${app}.token`;
+    this.sessionKey = `hub.${app}.session`;
+  }
+
+  /** The token of the fragment (which is removed), else the one kept; null where there is none. */
+  take(): string | null {
+    const given = new URLSearchParams(location.hash.slice(1)).get('token');
+    if (given !== null) {
+      history.replaceState(history.state, '', location.pathname + location.search);
+      this.keep(given.trim());
+    }
+    return sessionStorage.getItem(this.tokenKey);
+  }
+
+  /** Sign in with a token; a session of another token is not this one's. */
+  keep(token: string): void {
+    if (sessionStorage.getItem(this.tokenKey) !== token) sessionStorage.removeItem(this.sessionKey);
+    sessionStorage.setItem(this.tokenKey, token);
+  }
+
+  /** Forget token and session. */
+  drop(): void {
+    sessionStorage.removeItem(this.tokenKey);
+    sessionStorage.removeItem(this.sessionKey);
+  }
+
+  /** A fresh ticket. Throws `HubError`; one that is not retryable means: sign in again. */
+  ticket = async (): Promise<string> => {
+    const answer = await this.request('/v1/tickets', { method: 'POST' });
+    return answer.ticket;
+  };
+
+  /** Call a route of the hub as this person; its JSON. Throws `HubError`. */
+  async request(path: string, options: RequestInit = {}): Promise<any> {
+    const headers = { ...(options.headers ?? {}), authorization: `Bearer ${sessionStorage.getItem(this.tokenKey) ?? ''}` };
+    return call(path, { ...options, headers });
+  }
+}
+
+/** Call a route; its JSON. Throws `HubError`, with code `network` where there was no answer. */
+export async function call(path: string, options: RequestInit = {}): Promise<any> {
+  let answer: Response;
+  try {
+    answer = await fetch(path, { cache: 'no-store', ...options });
+  } catch {
+    throw new HubError('network', 'The hub cannot be reached.', true);
+  }
+  const body = await answer.json().catch(() => null);
+  if (answer.ok && body !== null) return body;
+  if (body?.error) {
+    const transient = answer.status === 429 || answer.status >= 500;
+    throw new HubError(body.error.code, body.error.message, transient || Boolean(body.error.retryable), body.error.details ?? {});
+  }
+  throw new HubError('network', `The hub answered with ${answer.status}.`, answer.status >= 500 || answer.status === 429);
+}
+
+/** The claims in a token; empty where it is none. */
+export function claimsOf(token: string): Claims {
+  try {
+    const part = token.split('.')[1]!.replace(/-/g, '+').replace(/_/g, '/');
+    return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(part), (one) => one.charCodeAt(0))));
+  } catch {
+    return {};
+  }
+}
+
+/** Address of a socket beside this page, or beside `base`. */
+export function socketUrl(endpoint: string, base: string = location.href): string {
+  const url = new URL(`/v1/${endpoint}`, base);
+  url.protocol = url.protocol.replace('http', 'ws');
+  return url.href;
+}
+
+/** The demonstration's people, where there is one. */
+export async function personas(): Promise<Persona[]> {
+  try {
+    return (await call('/v1/personas')).personas ?? [];
+  } catch {
+    return [];
+  }
+}
