@@ -55,11 +55,11 @@ e2e: setup ## real hubs, real sockets, faults
 browser: setup ## the pages in Chromium
 	$(PYTEST) -m browser $(ARGS)
 
-soak: setup ## long runs: memory flat, nothing lost
-	$(PYTEST) -m soak --timeout 0 $(ARGS)
+soak: setup ## long runs: contests and kills by the thousand
+	HUB_CONTESTS=20000 HUB_KILLS=500 HUB_CROSSINGS=50 $(PYTEST) tests/faults tests/property --timeout 0 $(ARGS)
 
-bench: setup ## measurements, alone on the machine
-	$(PYTEST) -m bench --timeout 0 -s $(ARGS)
+bench: setup ## the hub's promises, measured; alone on the machine
+	$(BIN)/python -m clients.load.bench $(ARGS)
 
 coverage: setup ## what the unit tests cover, with branches
 	$(BIN)/coverage run -m pytest $(wildcard tests/unit tests/property) $(ARGS)

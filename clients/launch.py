@@ -8,7 +8,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +51,14 @@ async def start_hub(
     secret: str | None = None,
     stop: asyncio.Event | None = None,
     more: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> AsyncIterator[HubProcess]:
     """
     A hub on its embedded store in `data_dir`, ready; ended on the way out, at last by force and its store with it.
 
     `port` 0 takes a free one; `secret` None makes a random one; `config` None is an empty file (not the `hub.toml` that
-    may lie about); `stop` ends the waiting for it to become ready. The environment's `HUB_*` don't reach it, so that it
-    never works on a store that isn't its own.
+    may lie about); `stop` ends the waiting for it to become ready; `variables` are added to its environment. The
+    environment's own `HUB_*` don't reach it, so that it never works on a store that isn't its own.
 
     Raises:
         NotStarted: It ended or wasn't ready in 30 s, or `stop` was set.
@@ -82,7 +83,7 @@ async def start_hub(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=output,
-            env={**inherited, "HUB_TOKEN_SECRET": secret},
+            env={**inherited, **(variables or {}), "HUB_TOKEN_SECRET": secret},
             # Ctrl-C goes to the whole foreground group; the hub is ended by us, after its clients.
             start_new_session=True,
             preexec_fn=_end_with_parent(),

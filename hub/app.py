@@ -93,7 +93,7 @@ class _Server(uvicorn.Server):
 
 async def serve(settings: Settings, *, announce: Callable[[str], None]) -> int:
     """
-    Serve until a signal; 0 after a drained end.
+    Serve until a signal: 0 after a drained end; 1 where the embedded store ended by itself, for whoever starts us again.
 
     Raises:
         SettingsError: An address is in use, or the store's can't be reached.
@@ -113,7 +113,7 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> int:
         url = settings.redis_url or (embedded.url if embedded is not None else "")
         try:
             async with running(settings, url) as parts:
-                await _serve(parts, public, metrics, announce)
+                ended_well = await _serve(parts, public, metrics, announce, embedded)
         except (Unavailable, Refused, ValueError) as error:
             raise SettingsError(f"the store can't be reached: {error}") from None
     finally:
@@ -122,12 +122,16 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> int:
             metrics.close()
         if embedded is not None:
             await embedded.stop()
-    return 0
+    return 0 if ended_well else 1
 
 
 async def _serve(
-    parts: Parts, public: socket.socket, metrics: socket.socket | None, announce: Callable[[str], None]
-) -> None:
+    parts: Parts,
+    public: socket.socket,
+    metrics: socket.socket | None,
+    announce: Callable[[str], None],
+    embedded: Embedded | None,
+) -> bool:
     stop = asyncio.Event()
     hurry = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -151,11 +155,24 @@ async def _serve(
     host, port = public.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     announce(f"ready http://{shown}:{port}")
-    await stop.wait()
+    ended_well = await _until_stopped(stop, embedded)
+    if not ended_well:
+        hurry.set()
     await drain(parts, server, hurry)
     for one, task in servers:
         one.should_exit = True
         await task
+    return ended_well
+
+
+async def _until_stopped(stop: asyncio.Event, embedded: Embedded | None) -> bool:
+    """True when a signal came; False where the embedded store has died: without it nothing here is of use."""
+    while embedded is None or embedded.alive:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 1.0)
+            return True
+    log.error("the embedded store has ended by itself")
+    return False
 
 
 def _uvicorn(app: Any) -> _Server:

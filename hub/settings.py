@@ -114,6 +114,7 @@ class Settings:
     port: int = _option(8000, "TCP port to listen on", zero="any free port", top=True, most=65_535)
     metrics_listen: str = _option("127.0.0.1:9464", "HOST:PORT of /metrics; empty: only /metrics by token", top=True)
     # Not in the repr: it may hold a password.
+    guests_org: str = _option("", "organization of anonymous customers of the web messenger", zero="", top=True)
     redis_url: str | None = _option(None, "the store; unset: an embedded one in data_dir", top=True, shown=False)
     data_dir: Path = _option(Path(".hub"), "folder of the embedded store", top=True)
     key_prefix: str = _option("hub", "first part of every key in the store", top=True)
@@ -149,7 +150,6 @@ class Settings:
     batch_events_max: int = _option(1_000, "events in one POST /v1/events")
     batch_bytes_max: int = _option(1_048_576, "size of the body of one POST /v1/events")
     panels_max: int = _option(32, "panels of one conversation")
-    panel_bytes_max: int = _option(16_384, "size of one panel's content as JSON")
     transcript_entries_max: int = _option(20_000, "entries kept of one transcript")
     idle_ms: int = _option(_DAY_MS, "time without any event after which a conversation ends by inactivity")
     retention_ms: int = _option(7 * _DAY_MS, "how long ended conversations are kept")
@@ -213,7 +213,7 @@ _OPTIONS: Mapping[str, dataclasses.Field[Any]] = {
 TOP_LEVEL: tuple[str, ...] = tuple(name for name, f in _OPTIONS.items() if f.metadata["top"])
 LIMITS: tuple[str, ...] = tuple(name for name, f in _OPTIONS.items() if not f.metadata["top"])
 # Variables that belong to the programs, not to a field.
-PROGRAM_VARIABLES: Final = ("HUB_CONFIG", "HUB_TOKEN_SECRET", "HUB_URL", "HUB_TOKEN")
+PROGRAM_VARIABLES: Final = ("HUB_CONFIG", "HUB_TOKEN_SECRET", "HUB_URL", "HUB_TOKEN", "HUB_PERSONAS")
 
 
 def load(
@@ -439,6 +439,12 @@ def _data_dir(value: str, at: str) -> Path:
     return Path(value).expanduser()
 
 
+def _guests_org(value: str, at: str) -> str:
+    if value and not _ID.fullmatch(value):
+        raise _wrong(at, "guests_org", value, "an organization's id, or nothing")
+    return value
+
+
 def _key_prefix(value: str, at: str) -> str:
     # Braces or colons would move keys to other slots, or into one another's names.
     if not _KEY_PREFIX.fullmatch(value):
@@ -465,6 +471,7 @@ _CHECKS: Mapping[str, Callable[[str, str], Any]] = {
     "metrics_listen": _metrics_listen,
     "redis_url": _redis_url,
     "data_dir": _data_dir,
+    "guests_org": _guests_org,
     "key_prefix": _key_prefix,
     "loop_engine": _loop_engine,
 }

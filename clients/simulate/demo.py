@@ -7,6 +7,7 @@
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -15,9 +16,11 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from clients.connector import connect_connector
 from clients.launch import HubProcess, NotStarted, free_port, new_secret, start_hub
 from clients.simulate.centre import Centre
 from clients.simulate.people import QUEUES
+from clients.supervisor import connect_supervisor
 from clients.tokens import SUPERVISOR_PERMISSIONS, make_token
 from clients.wire import ClientError
 
@@ -25,6 +28,8 @@ ORG: Final = "demo"
 
 CONFIG: Final = """\
 # Made by `hub demo`.
+
+guests_org = "demo"
 
 [queues.support]
 name = "Support"
@@ -83,12 +88,22 @@ async def run_demo(args: argparse.Namespace) -> int:
         config = Path(temporary) / "hub.toml"
         config.write_text(CONFIG, encoding="utf-8")
         secret = _secret(args.data_dir)
+        personas = Path(temporary) / "personas.json"
+        personas.write_text(json.dumps({"personas": _personas(secret)}), encoding="utf-8")
         try:
             port = free_port(args.host, args.port)
             if port != args.port:
                 print(f"Port {args.port} is in use; taking {port}.", flush=True)
             print("Starting the hub and its store ...", flush=True)
-            async with start_hub(data_dir, config=config, host=args.host, port=port, secret=secret, stop=stop) as hub:
+            async with start_hub(
+                data_dir,
+                config=config,
+                host=args.host,
+                port=port,
+                secret=secret,
+                stop=stop,
+                variables={"HUB_PERSONAS": str(personas)},
+            ) as hub:
                 return await _show(args, hub, secret, stop)
         except NotStarted as error:
             if stop.is_set():
@@ -113,14 +128,15 @@ async def _show(args: argparse.Namespace, hub: HubProcess, secret: str, stop: as
     playing: asyncio.Future[Any] = asyncio.ensure_future(stop.wait() if args.no_traffic else centre.run())
     stopping = asyncio.ensure_future(stop.wait())
     summary = asyncio.ensure_future(_summarize(centre, quiet=args.no_traffic))
+    routing = asyncio.ensure_future(_route_guests(hub.url, secret))
     try:
         await asyncio.wait({died, playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
         return 0 if stop.is_set() else await _explain(died, playing)
     finally:
-        for each in (summary, playing, stopping, died):
+        for each in (summary, routing, playing, stopping, died):
             each.cancel()
         # The hub may be gone already; the centre's goodbyes get a moment, not more.
-        await asyncio.wait({summary, playing, stopping, died}, timeout=0.5)
+        await asyncio.wait({summary, routing, playing, stopping, died}, timeout=0.5)
         print("\nStopped." if sys.stdout.isatty() else "stopped", flush=True)
 
 
@@ -136,27 +152,76 @@ async def _explain(died: "asyncio.Future[int]", playing: "asyncio.Future[Any]") 
     return 1
 
 
-def _print_welcome(url: str, secret: str) -> None:
-    def token(role: str, sub: str, name: str, *permissions: str) -> str:
-        queues = QUEUES if role == "agent" else ("*",)
-        return make_token(secret, role, sub, name, org=ORG, permissions=permissions, queues=queues)
+PEOPLE: Final = (  # id, name, role, app, what they are for, permissions
+    (
+        "ana",
+        "Ana Ortiz",
+        "supervisor",
+        "console",
+        "Supervisor: watches, takes over, looks back",
+        SUPERVISOR_PERMISSIONS,
+    ),
+    ("bo", "Bo Lind", "supervisor", "console", "A second supervisor, to see the lock", SUPERVISOR_PERMISSIONS),
+    ("cy", "Cy Park", "supervisor", "console", "May monitor, but not take over", ("view", "monitor", "history")),
+    ("lea", "Lea Moser", "agent", "desk", "Agent: gets the messenger's conversations", ()),
+    ("tom", "Tom Reed", "agent", "desk", "A second agent", ()),
+    ("ada", "Ada Stone", "admin", "console", "May release monitors", (*SUPERVISOR_PERMISSIONS, "release", "admin")),
+)
 
-    everything, watching = SUPERVISOR_PERMISSIONS, ("view", "monitor", "history")
-    people = [
-        ("supervisor Ana Ortiz", token("supervisor", "ana", "Ana Ortiz", *everything)),
-        ("supervisor Bo Lind", token("supervisor", "bo", "Bo Lind", *everything)),
-        (
-            "supervisor Cy Park, who may not take over",
-            token("supervisor", "cy", "Cy Park", *watching),
-        ),
-        ("agent Max Weber", token("agent", "max", "Max Weber")),
-        ("agent Eva Rossi", token("agent", "eva", "Eva Rossi")),
-        ("admin Ada Stone", token("admin", "ada", "Ada Stone", *everything, "release", "admin")),
+
+def _personas(secret: str) -> list[dict[str, str]]:
+    """The demonstration's people with tokens for 8 hours; agents answer all queues, the others see everything."""
+    return [
+        {
+            "id": sub,
+            "name": name,
+            "role": role,
+            "app": app,
+            "note": note,
+            "token": make_token(
+                secret, role, sub, name, org=ORG, permissions=permissions, queues=QUEUES if role == "agent" else ("*",)
+            ),
+        }
+        for sub, name, role, app, note, permissions in PEOPLE
     ]
+
+
+async def _route_guests(url: str, secret: str) -> None:
+    """Give each conversation that starts in the messenger to an agent who is there: the centre knows only its own."""
+    agents = [(sub, name) for sub, name, role, *_ in PEOPLE if role == "agent"]
+    begun: dict[str, int] = {}
+    watcher = make_token(secret, "admin", "router", "Router", org=ORG, permissions=("view",))
+    token = make_token(secret, "connector", "router", "Router", org=ORG)
+    sockets = url.replace("http", "ws", 1)
+    async with (
+        connect_supervisor(sockets, token=watcher) as hub,
+        connect_connector(sockets, token=token) as platform,
+    ):
+        await hub.view_subscribe("interactions", filter={"state": "queued", "channels": ["web"]})
+        async for event in hub:
+            for row in event.data.get("rows", ()) if event.event.startswith("view.") else ():
+                conversation_id = row["conversation_id"]
+                if not conversation_id.startswith("cnv_") or conversation_id in begun:
+                    continue
+                begun[conversation_id] = len(begun)
+                sub, name = agents[len(begun) % len(agents)]
+                data = {"participant_id": f"prt_{sub}_{len(begun)}", "purpose": "agent", "user_id": sub, "name": name}
+                await platform.push_event(
+                    {
+                        "id": f"evt_route_{conversation_id}"[:64],
+                        "type": "participant.connected",
+                        "conversation_id": conversation_id,
+                        "at": int(time.time() * 1000),
+                        "data": data,
+                    }
+                )
+
+
+def _print_welcome(url: str, secret: str) -> None:
     print(f"\n  console    {url}/\n  desk       {url}/desk\n  messenger  {url}/messenger\n")
-    print("Tokens, good for 8 hours:\n")
-    for who, text in people:
-        print(f"  {who}\n  {text}\n")
+    print("Tokens, good for 8 hours (the pages offer these people to click):\n")
+    for person in _personas(secret):
+        print(f"  {person['role']} {person['name']}: {person['note']}\n  {person['token']}\n")
     print("In another terminal, with a supervisor's token:\n")
     print(f"  hub tail --url {url.replace('http', 'ws', 1)} --token TOKEN\n\nCtrl-C ends everything.\n", flush=True)
 

@@ -202,7 +202,7 @@ class Pages:
         """`POST /v1/guests`: an anonymous customer's token, bound to a conversation that is only theirs."""
         origin = request.headers.get("origin")
         settings = self.parts.settings
-        org: str = getattr(settings, "guests_org", "")
+        org = settings.guests_org
         if not org or settings.token_secret is None:
             return _not_found(request)
         if origin is not None and not allowed_origin(origin, request.headers.get("host", ""), settings.origins):

@@ -61,7 +61,7 @@ class SupervisorSession(StaffSession):
 
         asked = self.loop.time()
         done = await self.parts.conversations.run(
-            person.org, conversation_id, make, answer=answer, request=self.request_of(item)
+            person.org, conversation_id, make, answer=answer, request=self.request_of(item), silent=True
         )
         monitor = done.after.monitor
         await self.done(item, done.answer)
@@ -151,11 +151,11 @@ class SupervisorSession(StaffSession):
 
     async def monitor_stop(self, item: c.MonitorStop) -> None:
         """`monitor.stop`"""
-        await self.run(item, item.conversation_id, d.StopMonitor(self.person))
+        await self.run(item, item.conversation_id, d.StopMonitor(self.person), silent=True)
 
     async def monitor_release(self, item: c.MonitorRelease) -> None:
         """`monitor.release`"""
-        await self.run(item, item.conversation_id, d.ReleaseMonitor(self.person, item.reason))
+        await self.run(item, item.conversation_id, d.ReleaseMonitor(self.person, item.reason), silent=True)
 
     # -- takeover ----------------------------------------------------------------------------------------------------
 
@@ -179,7 +179,13 @@ class SupervisorSession(StaffSession):
             }
 
         done = await self.parts.conversations.run(
-            person.org, conversation_id, make, answer=answer, request=self.request_of(item), lane="takeover"
+            person.org,
+            conversation_id,
+            make,
+            answer=answer,
+            request=self.request_of(item),
+            lane="takeover",
+            silent=True,
         )
         await self.done(item, done.answer)
 
@@ -199,7 +205,9 @@ class SupervisorSession(StaffSession):
     async def takeover_cancel(self, item: c.TakeoverCancel) -> None:
         """`takeover.cancel`"""
         conversation_id = await self._prepared_in(item.takeover_id)
-        await self.run(item, conversation_id, d.CancelTakeover(self.person, item.takeover_id), lane="takeover")
+        await self.run(
+            item, conversation_id, d.CancelTakeover(self.person, item.takeover_id), lane="takeover", silent=True
+        )
 
     async def _prepared_in(self, takeover_id: str) -> str:
         conversation_id = await self.taken_over_in(takeover_id)
@@ -238,7 +246,7 @@ class SupervisorSession(StaffSession):
             self._remember(conversation_id, monitor, asked)
             if not person.may("monitor"):
                 command = d.LeaveMonitor(person.user_id, self.session_id, revoked=True)
-                await self.parts.conversations.run(person.org, conversation_id, partial(_same, command))
+                await self.parts.conversations.run(person.org, conversation_id, partial(_same, command), silent=True)
             elif conversation_id not in cursors:
                 await self.begin_monitor(conversation_id)
         await self._save_monitors()
@@ -249,7 +257,9 @@ class SupervisorSession(StaffSession):
         if on_purpose or self._revoked:
             for conversation_id in monitors:
                 command = d.LeaveMonitor(self.person.user_id, self.session_id, revoked=self._revoked)
-                await self.parts.conversations.run(self.person.org, conversation_id, partial(_same, command))
+                await self.parts.conversations.run(
+                    self.person.org, conversation_id, partial(_same, command), silent=True
+                )
         elif self._closing != 4409:
             for conversation_id, ref in monitors.items():
                 lease = Lease(self.person.org, conversation_id, ref.monitor_id, self.session_id)

@@ -468,7 +468,7 @@ class Node:
 
     async def _do_due(self, kind: str, org: str, conversation_id: str) -> None:
         command: c.Command = c.ExpireMonitor() if kind == "lease" else c.TimeOutWrapups()
-        done = await self.conversations.run(org, conversation_id, lambda _: command)
+        done = await self.conversations.run(org, conversation_id, lambda _: command, silent=kind == "lease")
         if not done.events:
             situation = done.after
             nothing = situation.conversation is None or (

@@ -33,7 +33,7 @@ _WHO = {
     "connector": "messaging platforms (role connector)",
     "customer": "the web messenger (role customer)",
 }
-_LICENSE = {"name": "MIT", "identifier": "MIT"}
+_LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 
 
 def schemas(kinds: Iterable[Any]) -> Json:
@@ -106,7 +106,7 @@ def asyncapi() -> Json:
             "title": "Supervision hub, sockets",
             "version": VERSION,
             "description": _ASYNC_INTRODUCTION + "\n\n" + _close_table(),
-            "license": {"name": "MIT"},
+            "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
         "channels": channels,

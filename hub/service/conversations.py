@@ -59,7 +59,7 @@ class Conversations:
         self._settings = settings
         self._new_id = new_id
         self._tag = tag
-        self._turns: dict[tuple[str, str], _Turn] = {}
+        self._turns: dict[tuple[str, str, bool], _Turn] = {}
 
     def configured(self, situation: Situation) -> Situation:
         """The situation with what the configuration says about its queue and channel."""
@@ -88,9 +88,12 @@ class Conversations:
         answer: Callable[[Situation, Sequence[e.Event], Situation], dict[str, object]] = lambda b, e, a: {},
         request: Request | None = None,
         lane: str = "commit",
+        silent: bool = False,
     ) -> Done:
         """
         Carry out the command that `make` gives for the situation at hand (called again for each attempt).
+
+        `silent` commands are those about a monitor: they take turns among themselves, and nobody else waits for them.
 
         Raises:
             Refused: By the rules; or `store_unavailable`, with `outcome` `none` or `unknown`.
@@ -99,7 +102,7 @@ class Conversations:
         async def one(situation: Situation) -> Decided:
             return decide(situation, make(situation)), ()
 
-        return await self.attempt(org, conversation_id, one, answer=answer, request=request, lane=lane)
+        return await self.attempt(org, conversation_id, one, answer=answer, request=request, lane=lane, silent=silent)
 
     async def attempt(
         self,
@@ -110,13 +113,14 @@ class Conversations:
         answer: Callable[[Situation, Sequence[e.Event], Situation], dict[str, object]] = lambda b, e, a: {},
         request: Request | None = None,
         lane: str = "commit",
+        silent: bool = False,
     ) -> Done:
         """
         Decide and commit until the commit stands; `decide_now` is asked again for each attempt.
 
         It gives the events and the hashes of the ids they came with.
         """
-        async with self._alone(org, conversation_id):
+        async with self._alone(org, conversation_id, silent):
             loaded = await self._store.load(org, conversation_id, lane=lane)
             for _ in range(ATTEMPTS_MAX):
                 before = self.configured(loaded.situation)
@@ -162,8 +166,8 @@ class Conversations:
         return replace(situation, conversation=fitted(situation.conversation, self._settings.state_bytes_max))
 
     @asynccontextmanager
-    async def _alone(self, org: str, conversation_id: str) -> AsyncIterator[None]:
-        key = (org, conversation_id)
+    async def _alone(self, org: str, conversation_id: str, silent: bool) -> AsyncIterator[None]:
+        key = (org, conversation_id, silent)
         turn = self._turns.setdefault(key, _Turn())
         turn.wanted += 1
         try:

@@ -1022,7 +1022,7 @@ def test_any_commands_in_any_order(bench: Bench) -> None:
         database=None,
         suppress_health_check=list(HealthCheck),
         print_blob=False,
-        phases=(Phase.generate,),
+        phases=(Phase.generate, Phase.shrink),
     )
     run_state_machine_as_test(Bound, settings=profile)
     assert bench.steps >= EXAMPLES * STEPS

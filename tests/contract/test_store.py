@@ -892,6 +892,20 @@ async def test_events_of_a_commit_are_known_like_messages(world: World) -> None:
     assert int(world.fields(conversation)["top"]) == int(top) + 1
 
 
+async def test_an_event_that_two_nodes_take_in_at_once_is_written_once(world: World) -> None:
+    """Also where the event leaves the state as it was (a transfer to the same queue), so that only its id tells."""
+    conversation = await world.begin("ann")
+    other = make_world(world.engines, world.store.primaries, world.settings)
+    for event in (
+        world.event("conversation.transferred", conversation, queue="none"),
+        world.arrival(conversation, "bob"),
+    ):
+        top = int(world.fields(conversation)["top"])
+        results = await asyncio.gather(*[node.ingest.take(ORG, CONNECTOR, [event]) for node in (world, other)])
+        assert sorted(one.status for [one] in results) == ["accepted", "duplicate"]
+        assert int(world.fields(conversation)["top"]) == top + 1
+
+
 async def test_a_transcript_is_bounded(engines: Engines, keys: Keys) -> None:
     """Past its bound a transcript loses its oldest entries; positions go on."""
     settings = replace(settings_for(keys), transcript_entries_max=100)

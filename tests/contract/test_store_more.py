@@ -173,6 +173,7 @@ async def test_only_the_first_action_can_be_reported(world: World) -> None:
     ids = [one.partition(b" ")[0].decode() for one in world.ask("LRANGE", world.key("o", conversation), "0", "-1")]
     for wrong in (ids[1], "act_nobody", ids[0][:-1], ids[0][:4]):
         assert not await world.store.report(ORG, CONNECTOR, conversation, wrong)
+    assert not await world.store.report(ORG, "other", conversation, ids[0]), "another platform's"
     assert world.everything() == before
     assert await world.store.report(ORG, CONNECTOR, conversation, ids[0])
 
@@ -510,6 +511,16 @@ async def test_an_erased_conversation_leaves_only_the_ledger(world: World) -> No
     assert world.fields(other) == kept
     assert (await world.load(conversation)).situation.conversation is None
     assert await world.store.snapshot(ORG, conversation) is None
+
+
+async def test_an_erased_conversation_leaves_no_action_behind(world: World) -> None:
+    """What a platform never reported goes with its conversation, and isn't due any more."""
+    conversation = await world.begin("ann")
+    await world.do(conversation, c.EndConversation(agent("ann")))
+    await world.store.erase(ORG, conversation)
+    assert not [key for key in world.everything() if conversation.encode() in key]
+    assert world.ask("EXISTS", world.shared(f"due:{ORG}/{CONNECTOR}", conversation)) == 0
+    assert await world.store.claim(partition(ORG, conversation), ORG, CONNECTOR, again=True) == []
 
 
 async def test_equal_ids_of_two_organizations_are_two(world: World) -> None:

@@ -181,6 +181,7 @@ async def test_the_end_goes_out(centre: Centre) -> None:
 async def test_what_the_platform_reported_is_never_sent_back(centre: Centre) -> None:
     """Messages, connects, disconnects, transfers and the end of the platform's own give no action."""
     platform, story, agent = await centre.connector(), await centre.story(), await centre.agent("max")
+    await agent.expect("conversation.snapshot", story.id)
     await story.customer_says("from the platform")
     await story.agent_says("from its desktop")
     await story.join("eva")

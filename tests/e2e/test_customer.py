@@ -151,6 +151,7 @@ async def test_wrapup_is_nothing_for_the_customer(centre: Centre) -> None:
     """In a queue with wrap-up the customer sees the end and nothing of the wrap-up."""
     story = await centre.story(queue="quick")
     customer = await centre.customer(story.id)
+    await customer.expect("conversation.snapshot", story.id)
     await story.end()
     await customer.expect("conversation.ended", story.id)
     await centre.row_with(story.id, state="ended")

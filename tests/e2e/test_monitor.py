@@ -438,6 +438,7 @@ async def test_a_monitor_gets_pings_every_two_seconds(centre: Centre) -> None:
 async def test_a_silent_monitor_gets_no_data_until_its_next_frame(centre: Centre) -> None:
     """A monitor's socket that was silent for 5 s gets no conversation data until its next frame, then what it missed."""
     ana, bo, story = await centre.supervisor(), await centre.agent("max"), await centre.story()
+    await bo.expect("conversation.snapshot", story.id)
     await story.monitored_by(ana)
     ana.answers_pings = False
     for _ in range(4):

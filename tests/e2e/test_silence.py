@@ -138,6 +138,7 @@ async def test_an_agents_snapshot_and_roster_have_no_monitor(centre: Centre) -> 
 async def test_an_agents_rows_do_not_move_when_a_monitor_starts(centre: Centre) -> None:
     """Starting and ending a monitor sends an agent's roster nothing, not even an equal row."""
     ana, story, agent = await centre.supervisor(), await centre.story(), await centre.agent("max")
+    await agent.expect("conversation.snapshot", story.id)
     await agent.command("view.subscribe", view="roster")
     await agent.expect("view.snapshot")
     await story.fence(agent)
@@ -172,6 +173,7 @@ async def test_reading_sends_no_read_mark(centre: Centre) -> None:
     """A monitor that reads the customer's messages causes no receipt, neither at the platform nor at the customer."""
     ana, story = await centre.supervisor(), await centre.story()
     customer, platform = await centre.customer(story.id), await centre.connector()
+    await customer.expect("conversation.snapshot", story.id)
     await story.monitored_by(ana)
     await story.customer_says("Read me")
     await ana.expect("message.created", story.id)

@@ -75,6 +75,7 @@ async def test_prepare_changes_nothing(centre: Centre) -> None:
     """After `takeover.prepare` the agent owns, the monitor runs, and the agent has been told nothing."""
     ana, story = await monitoring(centre)
     agent = await centre.agent("max")
+    await agent.expect("conversation.snapshot", story.id)
     before = await centre.row(story.id)
     await story.prepared_by(ana)
     await story.fence(ana, agent)
@@ -575,6 +576,7 @@ async def test_the_supervisor_ends_it(centre: Centre) -> None:
     """`conversation.end` by the owner: everybody sees the end, without `participant.disconnected`."""
     ana, story = await centre.supervisor(), await centre.story()
     customer = await centre.customer(story.id)
+    await customer.expect("conversation.snapshot", story.id)
     await story.taken_over_by(ana)
     await story.fence(ana)
     before = len(ana.of(story.id))
@@ -622,6 +624,7 @@ async def test_mandatory_wrapup_waits_for_the_submit(centre: Centre) -> None:
     ana, story = await centre.supervisor(), await centre.story(queue="billing", agents=())
     await story.join("max")
     agent = await centre.agent("max")
+    await agent.expect("conversation.snapshot", story.id)
     await story.end()
     asked = await request_of(agent, story, "p_max")
     assert {name: asked[name] for name in ("prompt", "codes", "timeout_ms")} == WRAPUPS["billing"]
@@ -639,6 +642,7 @@ async def test_timeout_wrapup_ends_by_itself(centre: Centre) -> None:
     """`timeout`: after its time `wrapup.timed_out`, and the conversation is `ended`."""
     story = await centre.story(queue="quick")
     agent = await centre.agent("max")
+    await agent.expect("conversation.snapshot", story.id)
     await story.end()
     assert (await request_of(agent, story, "p_max"))["prompt"] == "timeout"
     await agent.expect("wrapup.timed_out", story.id, participant_id="p_max", timeout=6)
@@ -650,6 +654,7 @@ async def test_timeout_wrapup_may_be_submitted_before(centre: Centre) -> None:
     """`timeout`: a submit in time completes it, and no time-out follows."""
     story = await centre.story(queue="quick")
     agent = await centre.agent("max")
+    await agent.expect("conversation.snapshot", story.id)
     await story.end()
     await request_of(agent, story, "p_max")
     await agent.command("wrapup.submit", conversation_id=story.id, code="follow-up")
@@ -662,6 +667,8 @@ async def test_optional_wrapup_ends_unasked(centre: Centre) -> None:
     one, two = await centre.story(queue="survey"), await centre.story(queue="survey")
     agent = await centre.agent("max")
     for story in (one, two):
+        await agent.expect("conversation.snapshot", story.id)
+    for story in (one, two):
         await story.end()
     await agent.command("wrapup.submit", conversation_id=one.id, code="resolved")
     await agent.expect("wrapup.completed", one.id)
@@ -673,6 +680,7 @@ async def test_optional_wrapup_ends_unasked(centre: Centre) -> None:
 async def test_no_wrapup_where_none_is_configured(centre: Centre) -> None:
     """`none`: nothing is requested, the conversation is `ended` at once."""
     story, agent = await centre.story(), await centre.agent("max")
+    await agent.expect("conversation.snapshot", story.id)
     await story.end()
     await agent.expect("conversation.ended", story.id)
     assert (await centre.row(story.id))["state"] == "ended"

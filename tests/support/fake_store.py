@@ -3,8 +3,9 @@ The store in memory: one dictionary per conversation, each call one step that no
 
 It keeps the laws of `hub.service.ports` as the scripts in `hub/store/lua` do: a commit is guarded by the version and,
 where it asks so, by the monitor's version; an append by who is connected and who owns; each entry's header names the
-monitor that held the conversation when the step began; leases are looked at again at the commit. Before and after each
-step other tasks get a seeded number of turns, so that a seed is an interleaving that can be repeated.
+monitor that held the conversation when the step began, each row the one that holds it when the step ends; leases are
+looked at again at the commit. Before and after each step other tasks get a seeded number of turns, so that a seed is an
+interleaving that can be repeated.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import orjson
 
 from hub.service.codec import decode_loaded
 from hub.service.history import Listed
+from hub.service.plan import MONITOR_HERE
 from hub.service.ports import (
     Append,
     Appended,
@@ -57,7 +59,7 @@ class Numbered:
 
 @dataclass(slots=True)
 class Record:
-    """One conversation as stored."""
+    """One conversation as stored; `rows` and `extras` are what the board was told whole, `patches` the counters between."""
 
     fields: dict[bytes, bytes] = field(default_factory=dict)
     transcript: list[StoredEntry] = field(default_factory=list)
@@ -68,6 +70,7 @@ class Record:
     ledger: list[bytes] = field(default_factory=list)
     rows: list[dict[str, object]] = field(default_factory=list)
     extras: list[dict[str, object]] = field(default_factory=list)
+    patches: list[dict[str, object]] = field(default_factory=list)
     typing: list[bytes] = field(default_factory=list)
     due: dict[str, int] = field(default_factory=dict)
     index: str = ""
@@ -161,9 +164,7 @@ class FakeStore:
         if commit.new_monitor_version is not None:
             fields[b"mv"] = commit.new_monitor_version.encode()
         if commit.row is not None:
-            record.rows.append(orjson.loads(commit.row))
-            record.extras.append(orjson.loads(commit.extra))
-            fields[b"row"], fields[b"extra"] = commit.row, commit.extra
+            self._show(record, commit.conversation_id, commit.row, commit.extra, commit.awaiting)
         record.actions += commit.actions
         record.segments += commit.segments
         record.due.update(commit.due)
@@ -174,6 +175,27 @@ class FakeStore:
         record.ledger += commit.ledger
         record.index = commit.index or record.index
         return Committed(record.number(b"top"), fields.get(b"tag", b"0").decode(), fields[b"epoch"].decode())
+
+    def _show(self, record: Record, conversation_id: str, row: bytes, extra: bytes, awaiting: str) -> None:
+        """Tell the board, with the monitor as it stands now: the commit may have been decided without looking at it."""
+        fields = record.fields
+        fields[b"row"] = _with_monitor(row, fields.get(b"m.row"))
+        fields[b"extra"] = _with_monitor(extra, fields.get(b"m.extra"))
+        record.rows.append(orjson.loads(fields[b"row"]))
+        record.extras.append(orjson.loads(fields[b"extra"]))
+        now = fields.get(b"awaiting")
+        if now is not None and now.decode() != awaiting:  # a message came between deciding and this
+            self._patch(record, conversation_id)
+
+    def _patch(self, record: Record, conversation_id: str) -> None:
+        record.patches.append(
+            {
+                "conversation_id": conversation_id,
+                "awaiting": record.fields[b"awaiting"].decode(),
+                "awaiting_since": record.number(b"since"),
+                "messages": record.number(b"messages"),
+            }
+        )
 
     def _write(self, record: Record, tag: str, audience: str, monitor: str, body: bytes) -> int:
         top = record.number(b"top") + 1
@@ -230,12 +252,12 @@ class FakeStore:
         tag = self._tag()
         offset = self._write(record, tag, one.audience, fields.get(b"m.id", b"-").decode(), body)
         if one.kind == "message":
-            self._count(record, purpose, one.at)
+            self._count(record, one.conversation_id, purpose, one.at)
         if one.action:
             record.actions.append(one.action)
         return Appended("ok", f"{fields[b'epoch'].decode()}.{tag}-{offset}")
 
-    def _count(self, record: Record, purpose: bytes, at: int) -> None:
+    def _count(self, record: Record, conversation_id: str, purpose: bytes, at: int) -> None:
         fields = record.fields
         fields[b"messages"] = b"%d" % (record.number(b"messages") + 1)
         by_customer = purpose == b"customer"
@@ -243,6 +265,7 @@ class FakeStore:
         awaiting = b"agent" if by_customer else b"customer"
         if fields.get(b"awaiting") != awaiting:
             fields |= {b"awaiting": awaiting, b"since": b"%d" % at}
+            self._patch(record, conversation_id)
 
     async def committed(self, org: str, conversation_id: str, request: Request) -> Repeated | None:
         """What the same request was answered when it was committed, or None."""
@@ -323,6 +346,13 @@ class FakeStore:
         self.people[org, user_id] = record
         self.people_log.append(entry)
         return None
+
+
+def _with_monitor(text: bytes, monitor: bytes | None) -> bytes:
+    """The first placeholder replaced, as it stands between quotes that no string can have."""
+    before, placeholder, after = text.partition(b'"monitor":"%b"' % MONITOR_HERE.encode())
+    assert placeholder, text
+    return before + b'"monitor":' + (monitor or b"null") + after
 
 
 def _request(request: Request) -> tuple[str, str, str, str]:

@@ -243,12 +243,12 @@ export class Interactions extends View {
       <div class="segments" role="group" aria-label=${t("filter_state")}>${Object.keys(TABS).map(
         (tab) => html`<button type="button" aria-pressed=${this.#tab === tab} @click=${() => this.#filter(() => (this.#tab = tab))}>${t(`f_${tab}` as Key)}</button>`,
       )}</div>
-      <label class="select"><span class="sr">${t("filter_queue")}</span><select @change=${(event: Event) => this.#filter(() => (this.#queue = (event.target as HTMLSelectElement).value))}>
+      <span class="select"><select aria-label=${t("filter_queue")} @change=${(event: Event) => this.#filter(() => (this.#queue = (event.target as HTMLSelectElement).value))}>
         <option value="">${t("filter_all_queues")}</option>${queues.map((row) => html`<option value=${row.queue} ?selected=${row.queue === this.#queue}>${row.name || row.queue}</option>`)}
-      </select>${icons.down}</label>
-      <label class="select"><span class="sr">${t("filter_channel")}</span><select @change=${(event: Event) => this.#filter(() => (this.#channel = (event.target as HTMLSelectElement).value))}>
+      </select>${icons.down}</span>
+      <span class="select"><select aria-label=${t("filter_channel")} @change=${(event: Event) => this.#filter(() => (this.#channel = (event.target as HTMLSelectElement).value))}>
         <option value="">${t("filter_all_channels")}</option>${["web", "open", "sms"].map((one) => html`<option value=${one}>${t(`ch_${one}` as Key)}</option>`)}
-      </select>${icons.down}</label>
+      </select>${icons.down}</span>
       <details class="menu"><summary class="button quiet">${icons.columns}<span>${t("columns")}</span></summary><div class="menu-body">
         ${COLUMNS.filter((one) => !one.fixed).map(
           (one) => html`<label class="check"><input type="checkbox" .checked=${!hidden.includes(one.id)}

@@ -201,7 +201,7 @@ class App extends View {
   #top(): TemplateResult {
     const { me } = model;
     return html`<header class="top"><a class="brand" href="#/interactions">${icons.logo}<span>${t("product")}</span></a><hub-freshness></hub-freshness><span class="grow"></span>
-      <label class="select status-select">${statusDot(me.status)}<span class="sr">${t("status")}</span><select .value=${me.status} @change=${(event: Event) => model.setStatus((event.target as HTMLSelectElement).value)}>${STATUSES.map((one) => html`<option value=${one} ?selected=${one === me.status}>${t(`st_${one}` as Key)}</option>`)}</select>${icons.down}</label>
+      <span class="select status-select">${statusDot(me.status)}<select aria-label=${t("status")} .value=${me.status} @change=${(event: Event) => model.setStatus((event.target as HTMLSelectElement).value)}>${STATUSES.map((one) => html`<option value=${one} ?selected=${one === me.status}>${t(`st_${one}` as Key)}</option>`)}</select>${icons.down}</span>
       <button type="button" class="plain" aria-label=${t("help")} title="${t("help")} (?)" @click=${() => model.show({ kind: "help" })}>${icons.help}</button>
       ${this.#settings()}
       <details class="menu"><summary class="plain" aria-label="${t("account")}: ${me.name}">${avatar(me.id, me.name || "?")}</summary><div class="menu-body"><p class="strong">${me.name}</p><p class="muted mono">${me.id}</p><button type="button" class="button quiet wide" @click=${() => model.signOut()}>${icons.out}<span>${t("signout")}</span></button></div></details></header>`;

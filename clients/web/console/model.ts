@@ -122,6 +122,7 @@ class Model extends EventTarget {
     conn.addEventListener("state", () => this.#state());
     conn.addEventListener("session", (event) => this.#session((event as CustomEvent).detail));
     conn.addEventListener("event", (event) => this.#event((event as CustomEvent<HubEvent>).detail));
+    conn.connect(); // before the views: their subscriptions wait for it
     for (const name of ["interactions", "queues", "agents", "roster"]) {
       const view = conn.view(name);
       view.addEventListener("change", (event) => this.tell(name, (event as CustomEvent).detail));
@@ -129,7 +130,6 @@ class Model extends EventTarget {
       this.views[name] = view;
     }
     this.#loadSamples();
-    conn.connect();
     this.tell("conn");
   }
 

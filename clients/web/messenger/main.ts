@@ -1,0 +1,16 @@
+/** The messenger's own page: the element, with a token from the fragment or as an anonymous customer. */
+
+import { html, render } from 'lit';
+import { Account } from '../shared/auth.ts';
+import { localizeDocument } from '../shared/i18n.ts';
+import { applyTheme, languageChoice, themeButton } from '../shared/ui.ts';
+import './element.ts';
+
+localizeDocument();
+applyTheme();
+const account = new Account('messenger');
+account.take();
+const queue = new URLSearchParams(location.search).get('queue') ?? 'support';
+const page = html`<main class="phone"><hub-messenger queue=${queue}></hub-messenger></main>
+  <div class="corner">${languageChoice()}${themeButton()}</div>`;
+render(page, document.getElementById('app')!);
