@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 SOURCES := $(wildcard hub clients tests experiments)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo style format lint types test unit contract e2e browser soak bench coverage clean
+.PHONY: help setup chromium web demo style format lint types test unit contract e2e browser soak bench coverage clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,8 +40,17 @@ lint: setup ## imports go one way
 types: setup ## mypy --strict
 	$(BIN)/mypy
 
-test: setup ## every test but those below that say otherwise
+test: setup chromium ## every test; the browser's where Chromium is there or can be installed
 	$(PYTEST) $(PARALLEL) $(ARGS)
+	@if command -v chromium >/dev/null; then $(PYTEST) -m browser $(ARGS); fi
+
+chromium: ## Debian's Chromium, for the browser tests
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null 2>&1; } \
+		|| { echo "Chromium is missing, so the browser tests are left out: apt-get install chromium"; test "$$CI" != true; }
+
+web: ## the pages' built files, from their sources (needs Node.js)
+	cd clients/web && npm ci --silent && node build.mjs
 
 unit: setup ## pure tests, milliseconds each
 	$(PYTEST) $(PARALLEL) $(wildcard tests/unit tests/property) $(ARGS)

@@ -217,12 +217,12 @@ class Pages:
             return _refusal(refused, cors)
 
     async def _guest(self, request: Request, org: str, secret: bytes) -> bytes:
+        wanted = await _guest_request(request)
         address = request.client.host if request.client is not None else ""
         retry_ms = self.guest_limit.take(address, asyncio.get_running_loop().time())
         if retry_ms:
             message = "Too many conversations from this address; wait a moment."
             raise Refused("rate_limited", message, {"retry_ms": retry_ms})
-        wanted = await _guest_request(request)
         name = " ".join((wanted.name or "").split())
         now_ms = self.parts.node.now_ms()
         conversation_id = self.parts.ids.new("cnv", org, new_secret())
@@ -277,6 +277,7 @@ def page_routes(parts: Parts) -> list[Route]:
     pages = Pages(parts, personas_file=os.environ.get("HUB_PERSONAS") or None)
     return [
         *(Route(path, pages.page(name), methods=["GET"]) for path, name in PAGES.items()),
+        Route("/favicon.ico", pages.page("icon.svg"), methods=["GET"]),  # browsers ask for it beside any document
         Route("/assets/{file}", pages.asset, methods=["GET"]),
         Route("/v1/personas", pages.personas, methods=["GET"]),
         Route("/v1/guests", pages.guests, methods=["POST", "OPTIONS"]),

@@ -9,6 +9,7 @@ wait for each other; the events of one keep their order.
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -16,6 +17,7 @@ from hub.domain import commands as c
 from hub.domain import events as e
 from hub.domain.conversation import Participant, Situation
 from hub.domain.decide import decide, unknown
+from hub.domain.effects import EVERYBODY, INSIDE
 from hub.domain.errors import Refused
 from hub.domain.evolve import evolve_all
 from hub.protocol import platform as p
@@ -27,7 +29,8 @@ from hub.service.plan import check_room
 from hub.service.ports import Append, Appended, ConversationStore
 from hub.settings import Settings
 
-APPENDED = (p.Message, p.Receipt, p.TypingEvent, p.Panel)
+KINDS = {p.Message: "message", p.Receipt: "receipt", p.TypingEvent: "typing", p.Panel: "panel"}
+APPENDED = tuple(KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,10 @@ class Ingest:
     """Takes in what platforms push."""
 
     def __init__(self, store: ConversationStore, conversations: Conversations, settings: Settings, ids: Ids) -> None:
-        self._store = store
-        self._conversations = conversations
-        self._settings = settings
-        self._ids = ids
+        self.store = store
+        self.conversations = conversations
+        self.settings = settings
+        self.ids = ids
 
     async def take(self, org: str, connector: str, events: Sequence[p.AnyEvent | p.BadEvent]) -> list[Result]:
         """
@@ -93,7 +96,7 @@ class Ingest:
 
     async def append(self, appends: Sequence[Append]) -> list[Appended]:
         """The store's answers to `appends`."""
-        return await self._store.append(appends)
+        return await self.store.append(appends)
 
 
 async def _all(jobs: Iterable[object]) -> None:
@@ -148,7 +151,7 @@ class _Batch:
             [append_of(self._org, self._connector, self._event(index)) for index in indexes]
         )
         for index, answer in zip(indexes, answers, strict=True):
-            self._results[index] = result_of(self._event(index).id, answer, self._ingest._settings.panels_max)
+            self._results[index] = result_of(self._event(index).id, answer, self._ingest.settings.panels_max)
 
     async def _commits(self, indexes: Sequence[int]) -> None:
         """Neighbouring events of one conversation that change its state, in one commit."""
@@ -157,17 +160,17 @@ class _Batch:
         accepted: dict[int, int] = {}  # index to how many transcript entries there are up to and with it
 
         async def decide_now(situation: Situation) -> Decided:
-            known = await self._ingest._store.seen(self._org, conversation_id, hashes)
+            known = await self._ingest.store.seen(self._org, conversation_id, hashes)
             return self._decide(situation, indexes, hashes, known, accepted)
 
-        done = await self._ingest._conversations.attempt(self._org, conversation_id, decide_now)
+        done = await self._ingest.conversations.attempt(self._org, conversation_id, decide_now)
         if done.committed is None:
             return
         total = max(accepted.values(), default=0)
         for index, upto in accepted.items():
             offset, tag = done.committed.top - (total - upto), done.committed.tag
             if not upto and done.loaded is not None:  # without effect, before the first entry of this commit
-                tag = done.loaded.tag
+                offset, tag = done.loaded.top, done.loaded.tag
             cursor = format_cursor(done.committed.epoch, tag, offset)
             self._results[index] = Result(self._event(index).id, "accepted", cursor)
 
@@ -196,11 +199,11 @@ class _Batch:
             try:
                 caused = decide(situation, self._command(event, situation))
                 if isinstance(event, p.Started | p.Connected) and caused:
-                    check_room(evolve_all(situation, caused).existing, self._ingest._settings.state_bytes_max)
+                    check_room(evolve_all(situation, caused).existing, self._ingest.settings.state_bytes_max)
             except Refused as refused:
                 self._results[index] = Result(event.id, "refused", refused=refused)
                 continue
-            situation = self._ingest._conversations.configured(evolve_all(situation, caused))
+            situation = self._ingest.conversations.configured(evolve_all(situation, caused))
             events += caused
             taken.append(hash_)
             entries += sum(_entries(one) for one in caused)
@@ -208,7 +211,7 @@ class _Batch:
         return events, taken
 
     def _command(self, event: p.AnyEvent, situation: Situation) -> c.Command:
-        settings, connector = self._ingest._settings, self._connector
+        settings, connector = self._ingest.settings, self._connector
         match event:
             case p.Started(data=data):
                 queue = settings.queue(data.queue, data.division or "home")
@@ -222,7 +225,7 @@ class _Batch:
                     subject=data.subject,
                     customer_id=data.customer.id,
                     customer_name=data.customer.name,
-                    customer_participant=self._ingest._ids.new("prt", self._org, event.conversation_id),
+                    customer_participant=self._ingest.ids.new("prt", self._org, event.conversation_id),
                     at=event.at,
                     panels=tuple((name, bytes(content).decode()) for name, content in data.panels.items()),
                 )
@@ -277,81 +280,38 @@ def refusal_of(answer: Appended, panels_max: int = 0) -> Refused:
 
 def append_of(org: str, connector: str, event: p.AnyEvent) -> Append:
     """The append that an event of a platform is."""
-    head = b'{"event":"%b","conversation_id":"%b","at":%d,"data":{' % (
-        event.type.encode(),
-        event.conversation_id.encode(),
-        event.at,
-    )
+    conversation_id, at = event.conversation_id, event.at
+    by_id = id_hash("e", event.id)
+
+    def append(participant: str, head: bytes, tail: bytes, audience: str, *seen: bytes, **more: Any) -> Append:
+        kind = KINDS[type(event)]
+        return Append(kind, org, conversation_id, connector, participant, None, at, head, tail, audience, seen, **more)
+
     match event:
         case p.Message(data=data):
-            return Append(
-                "message",
-                org,
-                event.conversation_id,
-                connector,
-                data.participant_id or "@",
-                None,
-                event.at,
-                head + b'"message_id":%b,' % orjson.dumps(data.message_id),
-                b"," + said(data.text, data.attachments) + b"}}",
-                "asc",
-                (id_hash("e", event.id), id_hash("m", data.message_id)),
-            )
+            by_message, named = id_hash("m", data.message_id), b'"message_id":%b,' % orjson.dumps(data.message_id)
+            tail = b"," + said(data.text, data.attachments) + b"}}"
+            return append(data.participant_id or "@", _head(event) + named, tail, EVERYBODY, by_id, by_message)
         case p.Receipt(data=data):
-            body = receipt_body(event.conversation_id, event.at, data.message_id, data.status, data.reason)
-            return Append(
-                "receipt",
-                org,
-                event.conversation_id,
-                connector,
-                "",
-                None,
-                event.at,
-                b"",
-                body,
-                "asc",
-                (id_hash("e", event.id),),
-            )
+            body = receipt_body(conversation_id, at, data.message_id, data.status, data.reason)
+            return append("", b"", body, EVERYBODY, by_id)
         case p.TypingEvent(data=data):
             tail = b',"on":%b}}' % (b"true" if data.on else b"false")
-            return Append(
-                "typing",
-                org,
-                event.conversation_id,
-                connector,
-                data.participant_id or "@",
-                None,
-                event.at,
-                head,
-                tail,
-                "",
-                (id_hash("e", event.id),),
-            )
+            return append(data.participant_id or "@", _head(event), tail, "", by_id)
         case p.Panel(data=data):
             content = bytes(data.content)
-            body = encode_event(
-                "panel.updated",
-                b'{"panel":%b,"content":%b}' % (orjson.dumps(data.panel), content),
-                conversation_id=event.conversation_id,
-                at=event.at,
-            )
-            return Append(
-                "panel",
-                org,
-                event.conversation_id,
-                connector,
-                "",
-                None,
-                event.at,
-                b"",
-                body,
-                "as",
-                (id_hash("e", event.id),),
-                panel=data.panel,
-                content=b"" if data.removed else content,
-            )
+            shown = b'{"panel":%b,"content":%b}' % (orjson.dumps(data.panel), content)
+            body = encode_event("panel.updated", shown, conversation_id=conversation_id, at=at)
+            kept = b"" if data.removed else content
+            return append("", b"", body, INSIDE, by_id, panel=data.panel, content=kept)
         case _:
             raise AssertionError(event)
+
+
+def _head(event: p.AnyEvent) -> bytes:
+    """An event's body up to where the store puts in who acts."""
+    ids = (event.type.encode(), event.conversation_id.encode(), event.at)
+    return b'{"event":"%b","conversation_id":"%b","at":%d,"data":{' % ids
 
 
 def said(text: str, attachments: Sequence[object]) -> bytes:

@@ -48,7 +48,6 @@ def plan_commit(
     The commit that makes `events` (decided in `before`, leading to `after`) a fact.
 
     `fresh_tag` and `fresh_epoch` are random, as are the ids that `new_action_id` makes.
-
     """
     conversation = after.existing
     effects = effects_of(before, events, after)

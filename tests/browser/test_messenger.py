@@ -1,9 +1,10 @@
 """The web messenger in a browser: the customer's side of a conversation."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import GUESTS, Visits
@@ -14,15 +15,21 @@ from tests.support.socket import Json, Socket
 Check = Callable[[Page], Awaitable[None]]
 
 
-async def started(visit: Visits, **options: object) -> Page:
-    """An anonymous customer who has written a first message."""
-    page = await visit("/messenger", **options)
-    await page.get_by_label("Your name (optional)").fill("Dana")
+async def started(visit: Visits, token: str | None = None, **options: object) -> Page:
+    """A customer (without a token an anonymous one) who has written a first message."""
+    page = await visit("/messenger", token, **options)
     await page.get_by_label("What is it about?").fill("Refund")
+    if token is None:
+        await page.get_by_label("Your name (optional)").fill("Dana")
     await page.get_by_label("Your message").fill("Where is my refund?")
     await page.get_by_role("button", name="Start conversation").click()
     await expect(page.get_by_role("log").get_by_text("Where is my refund?")).to_be_visible()
     return page
+
+
+def customer(centre: Centre) -> str:
+    """The token of a customer whose conversation has not begun."""
+    return centre.token("cus_7", "customer", conversation="cnv_web", name="Dana")
 
 
 async def watched(guests: Centre) -> tuple[Socket, str]:
@@ -34,31 +41,40 @@ async def watched(guests: Centre) -> tuple[Socket, str]:
     return ana, rows[-1]["conversation_id"]
 
 
-@pytest.fixture
-async def guests(hub: HubProcess) -> Centre:
+@pytest_asyncio.fixture
+async def guests(hub: HubProcess) -> AsyncIterator[Centre]:
     """The organization that anonymous customers belong to."""
-    return Centre(hub, org=GUESTS)
+    own = Centre(hub, org=GUESTS)
+    yield own
+    await own.close()
 
 
-async def taken_over(ana: Socket, conversation: str) -> None:
-    """A supervisor answers the customer from here on: an agent joins, is monitored, and taken over."""
-    await ana.command("monitor.start", conversation_id=conversation)
-    prepared = await ana.command("takeover.prepare", conversation_id=conversation)
-    both = {key: prepared[key] for key in ("takeover_id", "confirm_token")}
-    await ana.command("takeover.confirm", **both)
-
-
-async def test_a_stranger_starts_and_is_answered(visit: Visits, centre: Centre) -> None:
-    """A customer with a token starts, is answered by name, sees typing, a file and receipts, and may end."""
-    token = centre.token("cus_7", "customer", conversation="cnv_web", name="Dana")
-    page = await visit("/messenger", token)
-    await page.get_by_label("Your message").fill("Where is my refund?")
-    await page.get_by_role("button", name="Start conversation").click()
-    log = page.get_by_role("log")
-    await expect(log.get_by_text("Where is my refund?")).to_be_visible()
+async def test_a_customer_with_a_token_starts(visit: Visits, centre: Centre) -> None:
+    """A customer whose token has no conversation yet starts it under their own name."""
+    page = await started(visit, customer(centre))
     await expect(page.get_by_text("Somebody will be with you shortly.")).to_be_visible()
-    row = await centre.row_with("cnv_web", state="queued")
+    row = await centre.row_with("cnv_web", state="queued", subject="Refund")
     assert row["customer"]["name"] == "Dana"
+
+
+async def test_a_customer_talks_with_an_agent(visit: Visits, centre: Centre) -> None:
+    """The customer sees who answers, typing and files, and the agent learns that the answer was read."""
+    story, agent = await centre.story(), await centre.agent()
+    page = await visit("/messenger", centre.token("cus_7", "customer", conversation=story.id, name="Dana"))
+    await page.get_by_label("Write a message").fill("Where is my refund?")
+    await page.keyboard.press("Enter")
+    await agent.expect("message.created", story.id, text="Where is my refund?")
+    await agent.command("typing", conversation_id=story.id, on=True)
+    log = page.get_by_role("log")
+    await expect(log.get_by_text("Somebody is typing…")).to_be_visible()
+    file = {"url": "https://files.example/refund.pdf", "name": "refund.pdf", "mime": "application/pdf"}
+    await agent.command(
+        "message.send", conversation_id=story.id, text="Here it is.", client_message_id="m_1", attachments=[file]
+    )
+    await expect(log.get_by_text("Here it is.")).to_be_visible()
+    assert await log.get_by_role("link", name="refund.pdf").get_attribute("href") == file["url"]
+    await expect(page.get_by_text("You are talking with Max Weber")).to_be_visible()
+    await agent.expect("message.receipt", story.id, status="read")
 
 
 async def test_an_anonymous_customer_keeps_the_conversation_over_a_reload(visit: Visits, guests: Centre) -> None:
@@ -70,12 +86,11 @@ async def test_an_anonymous_customer_keeps_the_conversation_over_a_reload(visit:
     assert "token" not in page.url
     row = await guests.row(conversation)
     assert (row["customer"]["name"], row["subject"]) == ("Dana", "Refund")
-    await guests.close()
 
 
-async def test_what_is_written_without_network_is_sent_later(visit: Visits, guests: Centre) -> None:
+async def test_what_is_written_without_network_is_sent_later(visit: Visits, centre: Centre) -> None:
     """A message that is written while offline is sent once, when the connection is back."""
-    page = await started(visit)
+    page = await started(visit, customer(centre))
     await visit.cut_network(page)
     await expect(page.get_by_text("No connection.")).to_be_visible()
     await page.get_by_label("Write a message").fill("Still there?")
@@ -84,7 +99,6 @@ async def test_what_is_written_without_network_is_sent_later(visit: Visits, gues
     await visit.cut_network(page, off=False)
     await expect(page.get_by_text("Sending…")).to_have_count(0)
     await expect(page.get_by_role("log").get_by_text("Still there?")).to_have_count(1)
-    await guests.close()
 
 
 async def test_ending_and_starting_again(visit: Visits, guests: Centre) -> None:
@@ -95,19 +109,17 @@ async def test_ending_and_starting_again(visit: Visits, guests: Centre) -> None:
     await expect(page.get_by_text("This conversation has ended.")).to_be_visible()
     await page.get_by_role("button", name="Start a new conversation").click()
     await expect(page.get_by_label("Your message")).to_be_visible()
-    await guests.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_accessible(visit: Visits, guests: Centre, axe: Check, scheme: str) -> None:
+async def test_accessible(visit: Visits, centre: Centre, axe: Check, scheme: str) -> None:
     """Neither the form nor the conversation breaks a rule of axe."""
     page = await visit("/messenger", color_scheme=scheme)
     await expect(page.get_by_label("Your message")).to_be_visible()
     await axe(page)
-    page = await started(visit, color_scheme=scheme, viewport={"width": 360, "height": 640})
+    page = await started(visit, customer(centre), color_scheme=scheme, viewport={"width": 360, "height": 640})
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     await axe(page)
-    await guests.close()
 
 
 async def test_one_element_in_any_page(visit: Visits, guests: Centre) -> None:
@@ -127,31 +139,34 @@ async def test_one_element_in_any_page(visit: Visits, guests: Centre) -> None:
     await page.get_by_label("Your message").fill("Is it in stock?")
     await page.get_by_role("button", name="Start conversation").click()
     await expect(page.get_by_role("log").get_by_text("Is it in stock?")).to_be_visible()
-    await guests.close()
 
 
 async def test_the_customer_learns_names_and_nothing_else(visit: Visits, centre: Centre) -> None:
-    """The name of who answers changes with a takeover; of the takeover itself nothing is told."""
+    """The name of who answers changes with a takeover; of monitor and takeover themselves nothing is told."""
     frames: list[str] = []
-    token = centre.token("cus_7", "customer", conversation="cnv_web", name="Dana")
+    ana, story = await centre.supervisor(), await centre.story()
     page = await visit("/messenger")
     page.on("websocket", lambda line: line.on("framereceived", lambda data: frames.append(str(data))))
-    await page.goto(f"{page.url}#token={token}")
+    await page.goto(f"{page.url}#token={centre.token('cus_7', 'customer', conversation=story.id, name='Dana')}")
     await page.reload()
-    await page.get_by_label("Your message").fill("Hello")
-    await page.get_by_role("button", name="Start conversation").click()
-    await expect(page.get_by_role("log").get_by_text("Hello")).to_be_visible()
+    await story.agent_says("Good morning.")
+    await expect(page.get_by_text("You are talking with Max Weber")).to_be_visible()
+    await story.taken_over_by(ana)
+    await expect(page.get_by_text("You are talking with Ana Ortiz")).to_be_visible()
+    await ana.command("message.send", conversation_id=story.id, text="I will help.", client_message_id="m_1")
+    await expect(page.get_by_role("log").get_by_text("I will help.")).to_be_visible()
     assert frames
     assert not [one for one in frames if "takeover" in one or "onitor" in one]
+    for name in ("messenger.js", "messenger-element.js"):
+        assert "monitor" not in (await centre.http.get(f"{centre.hub.url}/assets/{name}")).text.lower()
 
 
-async def test_hostile_names_stay_texts(visit: Visits, guests: Centre) -> None:
+async def test_hostile_texts_stay_texts(visit: Visits, centre: Centre) -> None:
     """Markup in what the customer writes is shown as it is."""
-    page = await visit("/messenger")
+    page = await visit("/messenger", customer(centre))
     attack = "<img src=x onerror=alert(1)>"
-    await page.get_by_label("Your name (optional)").fill(attack)
+    await page.get_by_label("What is it about?").fill(attack)
     await page.get_by_label("Your message").fill(attack)
     await page.get_by_role("button", name="Start conversation").click()
     await expect(page.get_by_role("log").get_by_text(re.compile("<img"))).to_be_visible()
     assert await page.evaluate("window.breaches") == []
-    await guests.close()

@@ -21,8 +21,7 @@ from tests.unit.domain.words import BOB, CAY, LEASE_MS, NOW, ROBO, begin, desk, 
 SUPERVISORS = (
     person("ana"),
     person("zoe"),
-    # Rights of one queue only; without `takeover`, so that they never are in a conversation themselves.
-    person("max", permissions=frozenset({"view", "monitor", "release"}), queues=frozenset({"support"})),
+    person("max", queues=frozenset({"support"})),  # rights of one queue only, and having answered gives no more
 )
 PARTICIPANTS = (BOB, CAY, ROBO, replace(BOB, participant_id="prt_bob2"))
 PROMPTS = ("none", "optional", "mandatory", "timeout")
@@ -107,6 +106,8 @@ class Rules(RuleBasedStateMachine):
                 assert prepared is not None
                 assert held.alive(before.now_ms)
                 assert held.user_id == event.supervisor.user_id == prepared.user_id
+                own = [one for one in event.removed if one.user_id == event.supervisor.user_id]
+                assert not own, "nobody takes over from themselves"
                 assert prepared.monitor_id == held.monitor_id
                 assert prepared.owner_epoch == before.existing.owner_epoch
                 assert event.removed == before.existing.connected
@@ -229,9 +230,15 @@ class Rules(RuleBasedStateMachine):
     )
     def start(self, who: Person, session: str, status: str, beside: str | None) -> None:
         """A supervisor wants to monitor."""
-        held, monitor_id = self.now.monitor, self.fresh("mon")
+        held, monitor_id, given = self.now.monitor, self.fresh("mon"), self.now
         command = c.StartMonitor(who, status, f"{who.user_id}{session}", beside, monitor_id, self.now.now_ms + LEASE_MS)
         accepted = self.carry_out(command)
+        if accepted:
+            assert _sees(who, given), "only in their queues"
+            assert self.now.monitor is not None
+            mine = self.now.monitor.joined(command.session)
+            assert mine is not None
+            assert mine.lease_end > self.now.now_ms, "an ok means that this session watches"
         if held is not None and held.alive(self.now.now_ms):
             assert accepted == (held.user_id == who.user_id and _sees(who, self.now)), "the lock is the person's"
             assert self.now.monitor is not None
@@ -296,8 +303,12 @@ class Rules(RuleBasedStateMachine):
         prepared = self.now.prepared
         takeover_id = prepared.takeover_id if prepared is not None else "tko_none"
         command = c.ConfirmTakeover(who, f"{who.user_id}{session}", takeover_id, token_hash, self.fresh("prt"))
-        before = self.takeovers
+        before, held = self.takeovers, self.now.monitor
         if self.carry_out(command):
+            assert held is not None
+            mine = held.joined(command.session)
+            assert mine is not None
+            assert mine.lease_end > self.now.now_ms, "by a session whose own lease runs"
             assert token_hash == "hash"
             assert self.takeovers == before + 1
             assert self.now.existing.owner == command.participant_id
@@ -401,8 +412,7 @@ class Rules(RuleBasedStateMachine):
 
 
 def _sees(who: Person, given: Situation) -> bool:
-    one = given.existing
-    return who.sees(one.queue, one.division) or one.knew(who.user_id)
+    return who.sees(given.existing.queue, given.existing.division)
 
 
 def _owed(given: Situation, who: Person) -> int:

@@ -9,6 +9,8 @@ import { avatar, binocular, channelMark, customerName, emptyState, personName, q
 import { View } from "./view";
 
 const HOUR_S = 3600;
+/** A page that was just opened has seen little: its chart begins with this much and grows to the hour. */
+const SHORTEST_S = 300;
 
 /** One small chart of the last hour; `column` is the place in a sample. */
 export class Spark extends View {
@@ -66,7 +68,7 @@ export class Spark extends View {
       padding: [2, 0, 2, 0],
       axes: [{ show: false }, { show: false }],
       scales: {
-        x: { time: true, range: () => [Date.now() / 1000 - HOUR_S, Date.now() / 1000] },
+        x: { time: true, range: (_plot, low) => [Math.max(Date.now() / 1000 - HOUR_S, Math.min(low || Infinity, Date.now() / 1000 - SHORTEST_S)), Date.now() / 1000] },
         y: { range: (_plot, _low, high) => [0, Math.max(4, (high || 0) * 1.15)] },
       },
       series: [{}, { stroke: colour, width: 1.5, fill: colour.replace(/^rgb\((.*)\)$/, "rgba($1, .14)"), points: { show: false }, spanGaps: true }],
@@ -109,7 +111,7 @@ function line(row: Json, participant?: Json): TemplateResult {
   const people = participant ? [participant] : (row.agents as Json[]);
   return html`<li class="line">${channelMark(row.channel)}
     <a class="strong ellipsis line-name" href="#/c/${encodeURIComponent(row.conversation_id)}">${customerName(row)}</a>
-    <span class="ellipsis muted line-subject">${row.subject ?? ""}</span>
+    <span class="ellipsis muted line-subject" dir="auto">${row.subject ?? ""}</span>
     <span class="line-people">${people.map((one) => html`<span class="agent-cell">${one.user_id === model.me.id ? nothing : binocular(row, one)}<span class="ellipsis">${personName(one)}</span></span>`)}</span>
     <span class="line-state">${statePill(row)}</span><span class="line-wait">${waiting(row)}</span>
     <a class="button quiet" href="#/c/${encodeURIComponent(row.conversation_id)}" aria-label="${t("view_details")}: ${customerName(row)}">${t("view_details")}</a></li>`;
@@ -182,7 +184,9 @@ export class Roster extends View {
   override topics = ["roster", "interactions", "conv", "route", "conn", "tick"];
 
   override render(): TemplateResult {
-    const rows = [...model.rows("roster").values()].sort((a, b) => (a.kind === b.kind ? a.since - b.since : a.kind === "own" ? -1 : 1));
+    const known = model.rows("roster");
+    const owed = [...model.wrapups.keys()].filter((id) => !known.has(id)).map((id): Json => ({ conversation_id: id, kind: "own", since: model.row(id)?.started_at ?? model.now() }));
+    const rows = [...known.values(), ...owed].sort((a, b) => (a.kind === b.kind ? a.since - b.since : a.kind === "own" ? -1 : 1));
     return html`<h2 class="roster-title">${t("roster")}${rows.length ? html` <span class="count-chip">${rows.length}</span>` : nothing}</h2>
       ${rows.length ? html`<ul class="roster-list">${rows.map((row) => this.#item(row))}</ul>` : html`<div class="roster-empty muted"><p class="strong">${t("roster_empty")}</p><p>${t("roster_empty_hint")}</p></div>`}`;
   }
@@ -200,7 +204,7 @@ export class Roster extends View {
         <span class="roster-kind">${own ? icons.open : icons.binoculars}</span>
         <span class="roster-text"><span class="roster-line"><span class="strong ellipsis">${name}</span>${unread ? html`<span class="badge" role="img" aria-label=${t("unread", { n: unread })}>${unread > 99 ? "99+" : unread}</span>` : nothing}</span>
           <span class="roster-line muted"><span class="ellipsis">${last?.text || row?.subject || ""}</span><span class="num">${duration(model.now() - one.since)}</span></span>
-          <span class="roster-tag">${own ? t("roster_own") : t("roster_monitor_message")}${row?.agents?.[0] && !own ? html` · ${personName(row.agents[0])}` : nothing}</span></span></a>
+          <span class="roster-tag">${model.wrapups.has(id) ? t("wrap_title") : own ? t("roster_own") : t("roster_monitor_message")}${row?.agents?.[0] && !own ? html` · ${personName(row.agents[0])}` : nothing}</span></span></a>
       ${own ? nothing : html`<button type="button" class="spy mine" aria-label="${t("monitor_stop")}: ${name}" title=${t("monitor_stop")} @click=${stop(() => model.stopMonitor(id))}>${icons.close}</button>`}</li>`;
   }
 }
@@ -252,8 +256,8 @@ export class History extends View {
 
   #line(row: Json): TemplateResult {
     return html`<li class="line">${channelMark(row.channel)}<a class="strong ellipsis line-name" href="#/c/${encodeURIComponent(row.conversation_id)}">${customerName(row)}</a>
-      <span class="ellipsis muted line-subject">${row.subject ?? ""}</span><span class="ellipsis line-people">${(row.agents as Json[]).map(personName).join(", ")}</span>
-      <span class="line-state">${statePill(row)}${row.taken_over && row.state === "ended" ? html`<span class="pill s-taken">${t("taken_over")}</span>` : nothing}</span>
+      <span class="ellipsis muted line-subject" dir="auto">${row.subject ?? ""}</span><span class="ellipsis line-people">${(row.agents as Json[]).map(personName).join(", ")}</span>
+      <span class="line-state">${statePill(row)}</span>
       <span class="muted line-wait">${queueName(row.queue)}</span><span class="num muted">${moment(row.started_at)}</span></li>`;
   }
 }

@@ -5,7 +5,7 @@ import { HubError, type ConversationStore, type Json, type Message } from "../sd
 import { clock, duration, has, moment, t, type Key } from "./i18n";
 import { icons } from "./icons";
 import { model } from "./model";
-import { avatar, binocular, channelMark, customerName, emptyState, monitorable, personName, queueName, statePill, waiting } from "./parts";
+import { avatar, binocular, channelMark, customerName, emptyState, monitorable, personName, queueName, statePill, waiting, whyEnded } from "./parts";
 import { drawTimeline } from "./timeline";
 import { View } from "./view";
 
@@ -49,6 +49,7 @@ export class Conversation extends View {
   #sending = false;
   #typingAt = 0;
   #olderDone = false;
+  #chosen = false;
   #width = 800;
   #sizes = new ResizeObserver(([entry]) => {
     this.#width = Math.round(entry!.contentRect.width);
@@ -121,8 +122,11 @@ export class Conversation extends View {
       this.#shown = this.id_;
       [this.#detail, this.#segments, this.#past, this.#error, this.#tip, this.#readAt] = [null, [], [], "", "", 0];
       [this.#atEnd, this.#fresh, this.#unsent, this.#olderDone, this.#panel] = [true, 0, "", false, ""];
-      this.#tab = model.row(this.id_) && !this.#live ? "detail" : "transcript";
-      if (this.#store) this.#tab = "transcript";
+      this.#chosen = false;
+    }
+    if (!this.#chosen) {
+      const running = this.#row && this.#row.state !== "ended" && this.#row.state !== "wrapup";
+      this.#tab = running && !this.#live ? "detail" : "transcript";
     }
     const due = !this.#detail || ((this.#tab !== "transcript" || !this.#live) && Date.now() - this.#readAt > REREAD_MS && this.#detail.conversation.state !== "ended");
     if (model.live && due && Date.now() - this.#readAt > 1000 && !this.#error) void this.#read();
@@ -152,6 +156,7 @@ export class Conversation extends View {
 
   #to(tab: Tab): void {
     this.#tab = tab;
+    this.#chosen = true;
     this.#atEnd = true;
     if (tab !== "transcript") this.#readAt = 0;
     if (tab !== "transcript" && model.live) void this.#read();
@@ -420,9 +425,9 @@ export class Conversation extends View {
     const span = (from: number, to: number | null) => html`<span class="num">${moment(from)} – ${to ? moment(to) : t("d_running")}</span> <span class="num muted">${duration((to ?? model.now()) - from)}</span>`;
     return html`<div class="detail">
       <dl class="metrics">${figures.map(([key, shown]) => html`<div><dt>${t(key)}</dt><dd class="num">${shown}</dd></div>`)}</dl>
-      <section class="panel"><h2>${t("d_monitors")}</h2>${this.#people(detail.monitors, (one) => html`<span class="mon-icon" role="img" aria-label=${t("tl_monitoring")}>${icons.binoculars}</span><span class="strong">${personName(one)}</span>${span(one.from, one.to)}<span class="muted">${one.reason ?? ""}</span>`)}</section>
+      <section class="panel"><h2>${t("d_monitors")}</h2>${this.#people(detail.monitors, (one) => html`<span class="mon-icon" role="img" aria-label=${t("tl_monitoring")}>${icons.binoculars}</span><span class="strong">${personName(one)}</span>${span(one.from, one.to)}<span class="muted">${whyEnded(one.reason)}</span>`)}</section>
       <section class="panel"><h2>${t("d_takeovers")}</h2>${this.#people(detail.takeovers, (one) => html`<span class="take-icon">${icons.takeover}</span><span class="strong">${personName(one)}</span><span class="num">${moment(one.at)}</span>`)}</section>
-      <section class="panel"><h2>${t("d_participants")}</h2>${this.#people(detail.participants, (one) => html`${avatar(String(one.user_id ?? one.participant_id), one.name || "?")}<span class="strong">${personName(one)}</span><span class="role r-${one.purpose}">${t(`p_${one.purpose}` as Key)}</span>${span(one.connected_at, one.disconnected_at)}<span class="muted">${one.disconnect_type ?? ""}</span>`)}</section>
+      <section class="panel"><h2>${t("d_participants")}</h2>${this.#people(detail.participants, (one) => html`${avatar(String(one.user_id ?? one.participant_id), one.name || "?")}<span class="strong">${personName(one)}</span><span class="role r-${one.purpose}">${t(`p_${one.purpose}` as Key)}</span>${span(one.connected_at, one.disconnected_at)}<span class="muted">${whyEnded(one.disconnect_type)}</span>`)}</section>
       <section class="panel"><h2>${t("d_wrapups")}</h2>${this.#people(detail.wrapups, (one) => html`<span class="strong">${personName(one)}</span><span class="pill">${one.code ?? (one.timed_out ? t("d_timed_out") : t(one.ended_at ? "d_no_code" : "d_running"))}</span>${span(one.requested_at, one.ended_at)}<span class="muted ellipsis">${one.notes ?? ""}</span>`)}</section>
       <section class="panel"><h2>${t("d_about")}</h2><dl class="kv pad"><dt>${t("d_id")}</dt><dd class="mono">${row.conversation_id}</dd><dt>${t("col_queue")}</dt><dd>${queueName(row.queue)}</dd><dt>${t("d_division")}</dt><dd>${row.division ?? "–"}</dd><dt>${t("filter_channel")}</dt><dd>${t(`ch_${row.channel}` as Key)}</dd><dt>${t("d_started")}</dt><dd>${moment(row.started_at)}</dd></dl></section></div>`;
   }
@@ -455,6 +460,7 @@ const DEPTH_MAX = 4;
 export function value(content: unknown, depth = 0): unknown {
   if (content === null || content === undefined || content === "") return html`<span class="muted">–</span>`;
   if (typeof content !== "object" || depth >= DEPTH_MAX) {
+    if (typeof content === "boolean") return t(content ? "yes" : "no");
     const text = typeof content === "object" ? JSON.stringify(content) : String(content);
     const href = /^https?:\/\//i.test(text) ? safeLink(text) : null;
     return href ? html`<a href=${href} target="_blank" rel="noopener noreferrer">${text}</a>` : html`<span dir="auto">${text}</span>`;

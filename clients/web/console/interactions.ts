@@ -13,7 +13,8 @@ import { View } from "./view";
 
 interface Column {
   id: string;
-  width: string;
+  /** At least so many pixels, and this share of what is left. */
+  width: [number, number];
   key: (row: Json) => string | number;
   cell: (row: Json) => unknown;
   fixed?: boolean;
@@ -24,11 +25,12 @@ const OVERSCAN = 6;
 const ROW_PX = 42;
 const CARD_PX = 72;
 const NARROW_PX = 720;
+const GAP_PX = 12;
 
 function agents(row: Json): TemplateResult {
   const people = row.agents as Json[];
   const first = people.find((one) => one.participant_id === row.monitor?.participant_id) ?? people[0];
-  if (!first) return html`<span class="muted">${t("no_agent")}</span>`;
+  if (!first) return html`<span class="nobody">${t("no_agent")}</span>`;
   const more = people.length - 1;
   return html`<span class="agent-cell">${binocular(row)}<span class="ellipsis ${first.purpose === "bot" ? "is-bot" : ""}">${personName(first)}</span>${
     more ? html`<span class="count-chip" title=${people.slice(1).map(personName).join(", ")}>+${more}</span>` : nothing
@@ -43,18 +45,18 @@ function holder(row: Json): unknown {
 }
 
 const COLUMNS: Column[] = [
-  { id: "customer", width: "minmax(150px, 1.3fr)", fixed: true, key: (row) => customerName(row).toLowerCase(),
+  { id: "customer", width: [140, 1.3], fixed: true, key: (row) => customerName(row).toLowerCase(),
     cell: (row) => html`${channelMark(row.channel)}<a class="ellipsis strong" tabindex="-1" href="#/c/${encodeURIComponent(row.conversation_id)}">${customerName(row)}</a>` },
-  { id: "subject", width: "minmax(110px, 1.6fr)", key: (row) => (row.subject ?? "").toLowerCase(),
-    cell: (row) => html`<span class="ellipsis" title=${row.subject ?? ""}>${row.subject ?? ""}</span>` },
-  { id: "queue", width: "minmax(84px, .8fr)", key: (row) => queueName(row.queue).toLowerCase(),
+  { id: "subject", width: [96, 1.7], key: (row) => (row.subject ?? "").toLowerCase(),
+    cell: (row) => html`<span class="ellipsis" dir="auto" title=${row.subject ?? ""}>${row.subject ?? ""}</span>` },
+  { id: "queue", width: [74, 0.8], key: (row) => queueName(row.queue).toLowerCase(),
     cell: (row) => html`<span class="ellipsis">${queueName(row.queue)}</span>` },
-  { id: "agents", width: "minmax(170px, 1.4fr)", fixed: true, key: (row) => (row.agents[0] ? personName(row.agents[0]).toLowerCase() : "\uffff"), cell: agents },
-  { id: "state", width: "minmax(112px, 1fr)", key: (row) => STATE_ORDER[row.state] ?? 9, cell: statePill },
-  { id: "awaiting", width: "minmax(118px, .9fr)", key: (row) => (row.awaiting_since ? -row.awaiting_since + (row.awaiting === "agent" ? 1e14 : 0) : -1e15), cell: waiting },
-  { id: "started", width: "72px", key: (row) => row.started_at, cell: (row) => html`<span class="num">${clock(row.started_at)}</span>` },
-  { id: "messages", width: "92px", key: (row) => row.messages, cell: (row) => html`<span class="num end">${row.messages}</span>` },
-  { id: "monitor", width: "minmax(120px, 1fr)", key: (row) => row.monitor?.name?.toLowerCase() ?? "\uffff", cell: holder },
+  { id: "agents", width: [150, 1.4], fixed: true, key: (row) => (row.agents[0] ? personName(row.agents[0]).toLowerCase() : "\uffff"), cell: agents },
+  { id: "state", width: [100, 0.8], key: (row) => STATE_ORDER[row.state] ?? 9, cell: (row) => statePill(row, true) },
+  { id: "awaiting", width: [112, 0.8], key: (row) => (row.awaiting_since ? -row.awaiting_since + (row.awaiting === "agent" ? 1e14 : 0) : -1e15), cell: waiting },
+  { id: "started", width: [58, 0], key: (row) => row.started_at, cell: (row) => html`<span class="num">${clock(row.started_at)}</span>` },
+  { id: "messages", width: [74, 0], key: (row) => row.messages, cell: (row) => html`<span class="num end">${row.messages}</span>` },
+  { id: "monitor", width: [110, 1], key: (row) => row.monitor?.name?.toLowerCase() ?? "\uffff", cell: holder },
 ];
 
 const TABS: Record<string, (row: Json) => boolean> = {
@@ -249,7 +251,7 @@ export class Interactions extends View {
       <span class="select"><select aria-label=${t("filter_channel")} @change=${(event: Event) => this.#filter(() => (this.#channel = (event.target as HTMLSelectElement).value))}>
         <option value="">${t("filter_all_channels")}</option>${["web", "open", "sms"].map((one) => html`<option value=${one}>${t(`ch_${one}` as Key)}</option>`)}
       </select>${icons.down}</span>
-      <details class="menu"><summary class="button quiet">${icons.columns}<span>${t("columns")}</span></summary><div class="menu-body">
+      <details class="menu"><summary class="plain" aria-label=${t("columns")} title=${t("columns")}>${icons.columns}</summary><div class="menu-body">
         ${COLUMNS.filter((one) => !one.fixed).map(
           (one) => html`<label class="check"><input type="checkbox" .checked=${!hidden.includes(one.id)}
             @change=${(event: Event) => model.prefer({ hidden: (event.target as HTMLInputElement).checked ? hidden.filter((id) => id !== one.id) : [...hidden, one.id] })} />${t(`col_${one.id}` as Key)}</label>`,
@@ -264,10 +266,11 @@ export class Interactions extends View {
     const px = this.#rowPx;
     const from = Math.max(0, Math.floor(this.#top / px) - OVERSCAN);
     const shown = this.#sorted.slice(from, from + Math.ceil(this.#height / px) + 2 * OVERSCAN);
-    const template = this.#narrow ? "1fr" : columns.map((one) => one.width).join(" ");
+    const template = this.#narrow ? "1fr" : columns.map(({ width: [px, share] }) => (share ? `minmax(${px}px, ${share}fr)` : `${px}px`)).join(" ");
+    const least = columns.reduce((sum, one) => sum + one.width[0] + GAP_PX, 2 * 14);
     const selectedShown = shown.some((row) => row.conversation_id === model.selected);
     return html`<div class="grid ${this.#narrow ? "cards" : ""}" role="grid" tabindex="0" aria-label=${t("nav_interactions")} aria-rowcount=${this.#sorted.length + 1}
-      aria-activedescendant=${selectedShown ? `row-${model.selected}` : nothing} .style=${`--cols: ${template}`}
+      aria-activedescendant=${selectedShown ? `row-${model.selected}` : nothing} .style=${`--cols: ${template}; --least: ${this.#narrow ? 0 : least}px`}
       @scroll=${(event: Event) => this.#scrolled(event)} @keydown=${this.#keydown}>
       <div class="grid-head ${this.#narrow ? "sr" : ""}" role="row" aria-rowindex="1">${columns.map((one) => this.#head(one, sort))}</div>
       <div class="grid-body" role="rowgroup" .style=${`height: ${this.#sorted.length * px}px`}>${repeat(

@@ -286,7 +286,7 @@ class Model extends EventTarget {
     this.unread.delete(id);
     if (this.dialog?.kind === "takeover" && this.dialog.id === id && !this.dialog.busy) this.show(null);
     const key = `ended_${data.reason}`;
-    const own = data.reason === "taken_over" && this.owns(id);
+    const own = data.reason === "taken_over" && data.by?.user_id === this.me.id; // the takeover says it itself
     if (has(key) && !own) this.toast(t(key, { name: data.by?.name ?? "" }), !["stopped", "conversation_ended"].includes(data.reason));
     this.tell("conv", id);
     this.tell("roster");

@@ -1,7 +1,7 @@
 /** Small pieces that several screens show: pills, avatars, waiting times, and the binocular. */
 import { html, nothing, type TemplateResult } from "lit";
 import type { Json } from "../sdk/hub";
-import { clock, duration, t, type Key } from "./i18n";
+import { clock, duration, has, t, type Key } from "./i18n";
 import { channelIcon, icons } from "./icons";
 import { model } from "./model";
 
@@ -10,10 +10,10 @@ export const customerName = (row: Json): string => row.customer?.name || row.cus
 export const personName = (one: Json | undefined): string =>
   (one?.user_id && one.user_id === model.me.id ? t("you") : one?.name) || one?.user_id || t("unknown_name");
 
-export function statePill(row: Json): TemplateResult {
-  const taken = row.taken_over && row.state !== "ended";
+export function statePill(row: Json, short = false): TemplateResult {
+  const taken = row.taken_over;
   return html`<span class="pill s-${row.state}">${t(`s_${row.state}` as Key)}</span>${
-    taken ? html`<span class="pill s-taken">${t("taken_over")}</span>` : nothing
+    taken ? html`<span class="pill s-taken" role=${short ? "img" : nothing} aria-label=${short ? t("taken_over") : nothing} title=${t("taken_over")}>${short ? icons.takeover : t("taken_over")}</span>` : nothing
   }${row.owner_away ? html`<span class="pill s-away">${t("owner_away")}</span>` : nothing}`;
 }
 
@@ -77,6 +77,12 @@ export function binocular(row: Json, participant?: Json, words = false): Templat
       : t(available ? "monitor_agent" : "monitor_status", { name });
   return html`<button class="spy ${words ? "words" : ""}" type="button" aria-disabled=${may ? "false" : "true"} aria-label=${label} title=${label}
     @click=${stop(() => may && model.monitor(row, participant?.participant_id))}>${icons.binoculars}${words ? html`<span>${t("monitor")}</span>` : nothing}</button>`;
+}
+
+/** Why a monitor or somebody's part ended, in words. */
+export function whyEnded(reason: unknown): string {
+  const key = `why_${reason}`;
+  return has(key) ? t(key) : String(reason ?? "");
 }
 
 /** A handler that keeps the click from the row around the button. */

@@ -3,7 +3,7 @@ import { html, nothing, svg, type SVGTemplateResult, type TemplateResult } from 
 import type { Json } from "../sdk/hub";
 import { clock, clockSeconds, duration, has, moment, t, type Key } from "./i18n";
 import { model } from "./model";
-import { personName } from "./parts";
+import { personName, whyEnded } from "./parts";
 
 const LANE = 34;
 const LABEL = 150;
@@ -35,7 +35,7 @@ export function lanes(segments: Json[]): Lane[] {
 export function words(one: Json, now: number): string {
   const kind = `tl_${one.kind}`;
   const end = one.end ?? now;
-  const how = one.disconnect_type ? ` · ${one.disconnect_type}` : one.code ? ` · ${one.code}` : "";
+  const how = one.disconnect_type ? ` · ${whyEnded(one.disconnect_type)}` : one.code ? ` · ${one.code}` : "";
   return `${personName(one.user)} · ${has(kind) ? t(kind) : one.kind} · ${clockSeconds(one.start)} – ${one.end ? clockSeconds(one.end) : t("d_running")} · ${duration(end - one.start)}${how}`;
 }
 

@@ -322,7 +322,7 @@ export class HubMessenger extends LitElement {
   }
 
   #form(): TemplateResult {
-    const known = this.token ? claimsOf(this.token).name : undefined;
+    const known = claimsOf(this.token || (sessionStorage.getItem(this.#account.tokenKey) ?? '')).name;
     return html`<form class="start" @submit=${this.#start}>
       <p class="muted">${t('lead')}</p>
       ${known ? nothing : html`<label class="field" for="name">${t('name')}<input class="input" id="name" name="name" autocomplete="name" maxlength="100" dir="auto" /></label>`}

@@ -12,5 +12,5 @@ const account = new Account('messenger');
 account.take();
 const queue = new URLSearchParams(location.search).get('queue') ?? 'support';
 const page = html`<main class="phone"><hub-messenger queue=${queue}></hub-messenger></main>
-  <div class="corner">${languageChoice()}${themeButton()}</div>`;
+  <footer class="corner">${languageChoice()}${themeButton()}</footer>`;
 render(page, document.getElementById('app')!);

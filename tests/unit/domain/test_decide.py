@@ -63,6 +63,7 @@ OF_PEOPLE: list[Callable[[Person], c.Command]] = [
     lambda who: c.SubmitWrapup(who, "resolved", None),
     c.EndConversation,
 ]
+SUPERVISING = (watch, c.StopMonitor, lambda who: c.ReleaseMonitor(who, "needed"), prepare, confirm)
 OF_PLATFORMS: list[Callable[[str], c.Command]] = [
     lambda connector: connect(BOB, connector),
     lambda connector: disconnect(BOB, connector),
@@ -97,10 +98,57 @@ def test_hiding_comes_before_permission(command: Callable[[Person], c.Command]) 
 
 
 def test_visible_to_whom_it_concerns() -> None:
-    """A supervisor of queue and division, whoever was ever in it, and its customer see a conversation."""
+    """A supervisor of queue and division, each agent who was ever in it, and its customer see a conversation."""
     given = situation(BOB, past=(CAY,))
-    for who in (person(), desk("bob"), desk("cay"), messenger(), replace(ELSEWHERE, user_id="cay")):
+    for who in (person(), desk("bob"), desk("cay"), messenger()):
         assert visible(given, who) == given.conversation
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        situation(EVE),
+        replace(ENDED, conversation=replace(ENDED.existing, at_end=(EVE,))),
+        situation(BOB, past=(EVE,), wrapups=(wrapup(EVE),)),
+        situation(BOB, past=(EVE,), notices=(Notice("tko_1", "eve", "prt_eve", "Ana", NOW, "none", (), 0),)),
+    ],
+)
+def test_supervisors_see_what_they_take_part_in(given: Situation) -> None:
+    """Who answers, answered at the end, owes a wrap-up or has a notice sees it outside their queues, and can't monitor it."""
+    elsewhere = replace(ELSEWHERE, user_id="eve")
+    assert visible(given, elsewhere) == given.conversation
+    for command in SUPERVISING:
+        refused("unknown_conversation", given, command(elsewhere))
+
+
+def test_having_answered_once_gives_no_rights() -> None:
+    """
+    A supervisor whose part is over sees a conversation outside their queues no more.
+
+    Who took over in their own queue could once watch and take over again when it had been transferred to another one.
+    """
+    of_support = person("max", queues=frozenset({"support"}))
+    given = after(situation(BOB), watch(of_support), prepare(of_support), confirm(of_support), transfer("billing"))
+    given = after(given, connect(CAY))
+    assert (given.existing.queue, given.existing.owner) == ("billing", "prt_cay")
+    for command in (*SUPERVISING, lambda who: c.CancelTakeover(who, "tko_1")):
+        refused("unknown_conversation", given, command(of_support))
+    with pytest.raises(Refused):
+        visible(given, of_support)
+    assert visible(given, desk("max")) == given.conversation
+    assert names(decide(given, watch(participant_id="prt_cay"))) == ["MonitorStarted"]
+
+
+def test_rights_over_a_conversation_that_is_transferred_back() -> None:
+    """Back in their queue it is theirs to supervise again, and the wrap-up that they owe can be handed in meanwhile."""
+    of_support = person("max", queues=frozenset({"support"}))
+    given = after(situation(BOB, wrapup_rule=MANDATORY), watch(of_support), prepare(of_support), confirm(of_support))
+    given = after(given, transfer("billing"), connect(CAY))
+    refused("unknown_conversation", given, watch(of_support))
+    assert names(decide(given, c.SubmitWrapup(of_support, "resolved", None))) == ["WrapupCompleted"]
+    assert names(decide(after(given, transfer("support")), watch(of_support, participant_id="prt_cay"))) == [
+        "MonitorStarted"
+    ]
 
 
 @pytest.mark.parametrize("command", OF_PLATFORMS)
@@ -233,6 +281,8 @@ def test_owner_and_customer_speak_and_end(owner: Participant, who: Person) -> No
     (event,) = decide(given, c.EndConversation(who))
     assert isinstance(event, e.ConversationEnded)
     assert (event.at, event.reason, event.by_platform) == (NOW, expected.purpose, False)
+    # The ledger's `by` names people of the company; it once named the customer by the platform's own id.
+    assert event.by_user == (None if who.role == "customer" else owner.user_id)
 
 
 @pytest.mark.parametrize("who", [desk("cay"), person(), person("bob"), desk("eve")])
@@ -403,6 +453,20 @@ def test_ones_own_part_is_no_target() -> None:
     refused("already_done", given, watch(person("eve")))
     refused("already_done", given, watch(person("eve"), participant_id="prt_eve"))
     assert names(decide(given, watch())) == ["MonitorStarted"]
+    refused("already_done", situation(CAY, BOB), watch(person("bob"), participant_id="prt_bob"))
+
+
+def test_who_answers_does_not_monitor_another() -> None:
+    """
+    A supervisor who is in the conversation watches nobody in it, whoever is named.
+
+    Beside an agent who came later they could once take over from themselves, and were told of it and asked to wrap up.
+    """
+    given = after(watched(BOB), prepare(), confirm(), connect(CAY))
+    for participant_id in ("prt_cay", "prt_ana", "prt_none", None):
+        refused("already_done", given, watch(participant_id=participant_id, monitor_id="mon_2"))
+    again = watch(person("zoe"), participant_id="prt_cay", monitor_id="mon_zoe")
+    assert names(decide(given, again)) == ["MonitorStarted"]
 
 
 def test_second_session_of_the_holder_joins() -> None:
@@ -413,6 +477,26 @@ def test_second_session_of_the_holder_joins() -> None:
     ]
     assert decide(given, watch(status="away")) == []
     refused("not_permitted", given, watch(lacking("monitor")))
+
+
+def test_lapsed_session_of_a_living_monitor_joins_again() -> None:
+    """
+    Where another tab keeps the monitor alive, a start from the session whose own lease is over gives it a new one.
+
+    It was once answered without effect; a renewal extends no lapsed lease, so that tab lost the monitor soon after.
+    """
+    held = monitor(until=NOW).with_session("ses_2", NOW + 9_000)
+    given = watched(BOB, monitor=held)
+    for command in (prepare(), replace(confirm(), takeover_id="tko_9")):
+        refused("lease_lost", given, command)
+    assert names(decide(given, prepare(session="ses_2"))) == ["TakeoverPrepared"]
+    end = NOW + LEASE_MS
+    assert decide(given, watch(lease_end=end)) == [e.MonitorJoined(NOW, "mon_ana", "ses_ana", end)]
+    again = after(given, watch(lease_end=end))
+    assert again.monitor is not None
+    assert {one.session: one.lease_end for one in again.monitor.sessions} == {"ses_2": NOW + 9_000, "ses_ana": end}
+    assert decide(again, watch(lease_end=end + 1)) == []
+    assert names(decide(again, prepare())) == ["TakeoverPrepared"]
 
 
 @pytest.mark.parametrize("holder", ["zoe", "ana"])
@@ -613,6 +697,11 @@ def test_takeover_happens_once() -> None:
     refused("already_done", given, confirm())
     refused("already_done", given, c.CancelTakeover(person(), "tko_1"))
     refused("not_monitoring", given, confirm(person("zoe")))
+    # Permission is looked at before; it once came after, and told those without it what was done.
+    refused("not_permitted", given, confirm(lacking("takeover")))
+    refused("not_permitted", given, confirm(lacking("takeover", "zoe")))
+    # Who was there and is still seen to be is told, also outside their queues.
+    refused("already_done", given, confirm(ELSEWHERE))
 
 
 def test_taken_over_supervisor_can_be_taken_over() -> None:
@@ -650,6 +739,19 @@ def test_acknowledge() -> None:
     assert names(decide(after(given, acknowledge), c.AcknowledgeTakeover(desk("cay"), "tko_1"))) == [
         "TakeoverAcknowledged"
     ]
+
+
+def test_unacknowledged_notice_keeps_it_unsettled() -> None:
+    """
+    An ended conversation waits for each notice, also a bot's that has no desk to acknowledge at; silence changes nothing.
+
+    Such ones never get into the index of the closed ones, so that the sweeper has to erase them by the time of their end.
+    """
+    given = after(watched(ROBO), prepare(), confirm(), finish())
+    assert given.existing.state == "ended"
+    assert not given.existing.settled
+    assert decide(given, c.EndIdle()) == []
+    assert after(given, c.AcknowledgeTakeover(desk("robo"), "tko_1")).existing.settled
 
 
 def test_refusal_changes_nothing() -> None:

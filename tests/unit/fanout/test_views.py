@@ -725,6 +725,37 @@ def test_order_is_a_sorted_set(steps: list[tuple[bool, int]]) -> None:
         assert (order.first(), order.last()) == (min(model), max(model))
 
 
+@pytest.mark.parametrize("count", [1, 8, 9, 10, 17, 40])
+def test_order_grows_at_its_end(count: int) -> None:
+    """
+    Items that come in ascending order are found and removed again, whatever the chunks are split into.
+
+    A split once kept the old largest item of the last chunk as its last: the new one wasn't `last()`, and removing it
+    was an error. A view sorted by time gets its rows in this order.
+    """
+    items: list[Item] = [(False, number, str(number)) for number in range(count)]
+    order = Order([], chunk=4)
+    for item in items:
+        order.add(item)
+        assert order.last() == item
+    for item in reversed(items):
+        assert order.last() == item
+        order.remove(item)
+    assert len(order) == 0
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_window_of_rows_that_come_and_go_in_order(descending: bool) -> None:
+    """Thousands of rows that come by time, newest last, and leave newest first are in the window while they are there."""
+    window = Window(10_000, descending, [])
+    for number in range(2_100):
+        assert window.put(f"cnv_{number:04}", number) == []
+    assert list(window) == sorted((f"cnv_{number:04}" for number in range(2_100)), reverse=descending)
+    for number in reversed(range(2_100)):
+        assert window.remove(f"cnv_{number:04}") == []
+    assert list(window) == []
+
+
 @given(
     st.integers(1, 5),
     st.booleans(),

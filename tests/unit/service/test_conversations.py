@@ -1,10 +1,12 @@
 """Commands: load, decide, commit, and what happens when somebody was faster."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from hub.domain import commands as c
+from hub.domain.board import monitor_parts
 from hub.domain.conversation import Situation
 from hub.domain.errors import Refused
 from hub.service.conversations import ATTEMPTS_MAX
@@ -42,6 +44,8 @@ async def test_done_says_what_happened() -> None:
     assert done.answer == {"monitor_id": "mon_ana"}
     assert done.committed is not None
     assert done.committed.top == 2
+    assert done.loaded is not None
+    assert (done.loaded.top, done.loaded.monitor_version) == (2, "")
 
 
 async def test_without_effect_nothing_is_written() -> None:
@@ -90,6 +94,56 @@ async def test_conflict_that_does_not_matter() -> None:
     assert names((await node.run(disconnect())).events) == ["ParticipantDisconnected", "WrapupRequested"]
     assert node.conversation.owner == "prt_cay"
     assert node.store.conflicts == 1
+
+
+async def test_monitor_that_starts_meanwhile_is_on_the_board() -> None:
+    """
+    A commit that isn't guarded by the monitor shows the one that there is when it is written.
+
+    It once wrote the one of its decision: a monitor that had started meanwhile was in no view, and its holder was told
+    that it was over.
+    """
+    node = await running()
+    once(node, watch(participant_id="prt_bob"))
+    await node.run(connect(CAY))
+    assert node.store.conflicts == 0
+    assert node.loaded.situation.monitor is not None
+    assert [one["monitor"] for one in node.record.rows[-3:]] == [None, *[node.record.rows[-1]["monitor"]] * 2]
+    seen, hidden = monitor_parts(node.loaded.situation.monitor)
+    assert (node.record.rows[-1]["monitor"], node.record.extras[-1]["monitor"]) == (seen, hidden)
+    assert [one["user_id"] for one in node.record.rows[-1]["agents"]] == ["bob", "cay"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "over",
+    [c.StopMonitor(person()), c.ReleaseMonitor(person("zoe"), "needed"), c.LeaveMonitor("ana", "", revoked=True)],
+)
+async def test_monitor_that_ends_meanwhile_is_off_the_board(over: c.Command) -> None:
+    """The same for its end: nobody is shown as watching who doesn't."""
+    node = await running()
+    await node.run(watch())
+    once(node, over)
+    await node.run(connect(CAY))
+    assert node.store.conflicts == 0
+    assert (node.record.rows[-1]["monitor"], node.record.extras[-1]["monitor"]) == (None, None)
+    assert node.record.extras[-2]["monitor_ended"] is not None
+    assert node.record.extras[-1]["monitor_ended"] is None
+
+
+async def test_another_monitor_meanwhile_is_on_the_board() -> None:
+    """Whoever watches when it is written is shown, not whoever did when it was decided."""
+    node = await running()
+    await node.run(watch())
+
+    def hook(commit: Commit) -> None:
+        node.store.before_commit = lambda commit: None
+        node.slip_in(c.StopMonitor(person()))
+        node.slip_in(watch(person("zoe"), participant_id="prt_bob"))
+
+    node.store.before_commit = hook
+    await node.run(connect(CAY))
+    assert node.record.rows[-1]["monitor"]["user_id"] == "zoe"  # type: ignore[index]
+    assert node.record.extras[-1]["monitor"]["monitor_id"] == "mon_zoe"  # type: ignore[index]
 
 
 async def test_too_many_conflicts() -> None:
@@ -149,7 +203,10 @@ async def test_lost_answer_is_given_again() -> None:
     await node.run(stop, request=REQUEST, answer=lambda b, e, a: {"said": "first"})
     again = await node.run(stop, request=REQUEST)
     assert (again.answer, again.events, again.committed) == ({"said": "first"}, (), None)
-    for request in (None, Request(ORG, "supervisor", "ana", "req-2", "digest-1")):
+    with pytest.raises(Refused) as caught:
+        await node.run(stop, request=replace(REQUEST, digest="digest-2"))
+    assert (caught.value.code, caught.value.details) == ("schema_invalid", {"path": "req"})
+    for request in (None, replace(REQUEST, req="req-2")):
         with pytest.raises(Refused) as caught:
             await node.run(stop, request=request)
         assert caught.value.code == "not_monitoring"

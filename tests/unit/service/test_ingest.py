@@ -5,16 +5,18 @@ import asyncio
 import orjson
 import pytest
 
+from hub.domain import commands as c
 from hub.domain.errors import Refused
 from hub.protocol import platform as p
 from hub.protocol.cursor import parse_cursor
-from hub.service.ingest import append_of, refusal_of
+from hub.service.ingest import Result, append_of, refusal_of
 from hub.service.ports import Append, Appended
 from tests.support.fake_store import FakeStore
 from tests.unit.domain.words import confirm as confirm_takeover
-from tests.unit.domain.words import finish, person, prepare, watch
+from tests.unit.domain.words import finish, messenger, person, prepare, watch
 from tests.unit.service.words import (
     ORG,
+    SETTINGS,
     Node,
     connected,
     disconnected,
@@ -27,6 +29,13 @@ from tests.unit.service.words import (
 )
 
 WHOLE = [started(), connected(), said("hello"), said("hi", "bob"), disconnected(), over()]
+
+
+def cursor_of(result: Result) -> tuple[str, int]:
+    """Tag and offset of the cursor."""
+    assert result.cursor is not None
+    _, tag, offset = parse_cursor(result.cursor)
+    return tag, offset
 
 
 async def running() -> Node:
@@ -276,6 +285,115 @@ async def test_same_batch_twice_at_once() -> None:
         ]
         for one in zip(*(statuses(results) for results in both), strict=True):
             assert {status for _, status in one} <= {"accepted", "duplicate", "unknown_conversation", "stale_owner"}
+
+
+async def test_transfer_to_where_it_is_by_two_nodes_at_once() -> None:
+    """
+    An event that leaves the state equal is written once, whichever nodes take it in at once.
+
+    The version stood still where the state did, so that the second node's commit was no conflict: transcript, segments
+    and ledger had it twice, and both were told that theirs was the first.
+    """
+    for seed in range(20):
+        store = FakeStore(seed, turns_max=3)
+        first, second = Node(store), Node(store)
+        await first.take(started(), connected())
+        same = event("e-t", "conversation.transferred", {"queue": "support"})
+        both = await asyncio.gather(first.take(same), second.take(same))
+        assert sorted(status for results in both for _, status in statuses(results)) == ["accepted", "duplicate"]
+        assert [name for _, _, name in first.shown()].count("conversation.transferred") == 1
+        assert first.ledger().count("conversation.transferred") == 1
+
+
+async def test_cursor_of_an_event_without_effect() -> None:
+    """
+    Each accepted event's cursor is a position that there is, also before the first entry of its commit.
+
+    It once had the old offset with the new entry's tag, which nobody could resume from.
+    """
+    node = await running()
+    results = await node.take(disconnected("zoe"), connected("cay"), disconnected("max"), disconnected("cay"))
+    assert offsets(results) == [2, 3, 3, 4]
+    positions = {(one.tag, one.offset) for one in node.record.transcript}
+    assert {cursor_of(one) for one in results} <= positions
+
+
+async def test_cursor_of_an_event_without_effect_with_a_message_in_between() -> None:
+    """A message that comes between deciding and writing has a tag of its own; the cursor stays where it was decided."""
+    node = await running()
+
+    def faster(commit: object) -> None:
+        node.store.before_commit = lambda commit: None
+        assert node.store._append(append_of(ORG, "platform", said("quick"))).outcome == "ok"
+
+    node.store.before_commit = faster
+    results = await node.take(disconnected("zoe"), connected("cay"))
+    assert offsets(results) == [2, 4]
+    positions = {(one.tag, one.offset) for one in node.record.transcript}
+    assert {cursor_of(one) for one in results} <= positions
+
+
+async def test_too_many_participants_stop_nobody_else() -> None:
+    """
+    Who doesn't fit any more is refused alone; the others in the batch and their conversations have their results.
+
+    One conversation too large once made the whole batch one error, after the others were committed, and for ever again.
+    """
+    node = Node()
+    many = [connected(f"agent-{n}-" + "x" * 40, f"c{n}") for n in range(60)]
+    batch = [started(), *many, over(), started("s2", "cnv_2")]
+    results = await node.take(*batch)
+    codes = [code for _, code in statuses(results)]
+    assert [one.id for one in results] == [one.id for one in batch]
+    fit = codes.index("too_large") - 1
+    assert codes == ["accepted"] * (1 + fit) + ["too_large"] * (60 - fit) + ["accepted"] * 2
+    assert fit > 20
+    refused = results[fit + 1].refused
+    assert refused is not None
+    assert refused.details["bytes_max"] == SETTINGS.state_bytes_max * 3 // 4
+    assert statuses(await node.take(*batch[fit + 1 : -2])) == [(one.id, "conversation_ended") for one in many[fit:]]
+    assert statuses(await node.take(batch[-1], batch[0])) == [("s2", "duplicate"), ("e-start", "duplicate")]
+
+
+FULL_ENDS: list[list[c.Command]] = [
+    [finish()],
+    [c.EndConversation(messenger())],
+    [c.EndIdle()],
+    [watch(participant_id="prt_x"), prepare(), confirm_takeover(), finish()],
+]
+
+
+@pytest.mark.parametrize("commands", FULL_ENDS)
+async def test_a_full_conversation_can_be_ended_and_taken_over(commands: list[c.Command]) -> None:
+    """
+    What must always work isn't refused for want of room.
+
+    A state just below its limit once refused its own end, the sweeper's too, and takeovers, for ever.
+    """
+    node = Node()
+    await node.take(started(), connected("x"))
+    await node.take(*(connected(f"agent-{n}-" + "x" * 40, f"c{n}") for n in range(60)))
+    assert statuses(await node.take(connected("y" * 40))) == [(f"e-in-{'y' * 40}", "too_large")]
+    for command in commands:
+        assert (await node.run(command)).committed is not None
+    assert node.conversation.ended_at is not None
+    assert len(node.record.fields[b"state"]) > SETTINGS.state_bytes_max * 3 // 4
+
+
+async def test_a_long_conversation_forgets_who_left() -> None:
+    """
+    However many came and went, another one has room, and the state stays within its limit.
+
+    Sixty-four remembered ones alone once filled it.
+    """
+    node = await running()
+    for n in range(80):
+        name = f"agent-{n}-" + "x" * 40
+        batch = [connected(name, f"c{n}"), disconnected(name, f"d{n}")]
+        assert [status for _, status in statuses(await node.take(*batch))] == ["accepted"] * 2
+        assert len(node.record.fields[b"state"]) <= SETTINGS.state_bytes_max
+    assert node.conversation.knew("agent-79-" + "x" * 40), "the last ones are remembered"
+    assert not node.conversation.knew("agent-0-" + "x" * 40)
 
 
 async def test_store_away() -> None:

@@ -7,12 +7,13 @@ import orjson
 import pytest
 
 from hub.domain import commands as c
-from hub.domain.conversation import Situation
+from hub.domain.board import monitor_parts
+from hub.domain.conversation import Conversation, Participant, Situation
 from hub.domain.decide import decide
 from hub.domain.errors import Refused
 from hub.domain.evolve import evolve_all
 from hub.service.codec import encode_state, spoken_as
-from hub.service.plan import plan_commit
+from hub.service.plan import MONITOR_HERE, check_room, fitted, plan_commit
 from hub.service.ports import Commit, Loaded
 from tests.unit.domain.words import (
     BOB,
@@ -24,6 +25,7 @@ from tests.unit.domain.words import (
     begin,
     confirm,
     connect,
+    conversation,
     desk,
     disconnect,
     finish,
@@ -48,7 +50,6 @@ def plan(given: Situation, command: c.Command, **options: Any) -> Commit:
     usual: dict[str, Any] = {
         "fresh_tag": "123",
         "fresh_epoch": "456",
-        "state_bytes_max": 8_192,
         "new_action_id": lambda: "act_1",
     }
     return plan_commit(loaded, given, events, evolve_all(given, events), **{**usual, **options})
@@ -134,10 +135,18 @@ def test_monitors_fields() -> None:
     assert begun is not None
     sets = dict(commit.sets)
     lease_end = begun.sessions[0].lease_end
-    assert sets == {"m": encode_state(begun), "m.id": b"mon_ana", "w:ana": b"1", "ml:ses_ana": b"%d" % lease_end}
+    seen, hidden = monitor_parts(begun)
+    assert sets == {
+        "m": encode_state(begun),
+        "m.id": b"mon_ana",
+        "m.row": orjson.dumps(seen),
+        "m.extra": orjson.dumps(hidden),
+        "w:ana": b"1",
+        "ml:ses_ana": b"%d" % lease_end,
+    }
     assert commit.due == [("lease", lease_end)]
     stop = plan(watched(BOB), c.StopMonitor(person()))
-    assert set(stop.drops) == {"m", "m.id", "ml:ses_ana"}
+    assert set(stop.drops) == {"m", "m.id", "m.row", "m.extra", "ml:ses_ana"}
     assert stop.due_drop == ["lease"]
 
 
@@ -174,7 +183,7 @@ def test_takeover_is_one_commit() -> None:
     commit = plan(TAKEOVER, confirm())
     sets, drops = dict(commit.sets), set(commit.drops)
     assert sets["owner"] == b"prt_ana 2"
-    assert {"p:prt_bob", "m", "m.id", "ml:ses_ana", "x"} <= drops
+    assert {"p:prt_bob", "m", "m.id", "m.row", "m.extra", "ml:ses_ana", "x"} <= drops
     assert "draft:prt_bob" not in drops, "it comes back with the notice"
     assert (commit.monitor_version, commit.new_monitor_version, commit.new_version) == ("55", "123", "8.123")
     assert [audience for audience, _ in commit.transcript] == ["as", "as", "s"]
@@ -214,10 +223,72 @@ def test_everything_is_json_on_one_line() -> None:
         orjson.loads(one)
 
 
-def test_too_many_participants() -> None:
-    """A state that would outgrow its limit is refused before anything is written."""
+@pytest.mark.parametrize("given", [situation(BOB), watched(BOB)])
+@pytest.mark.parametrize("command", [connect(CAY), finish(), c.EndConversation(desk("bob"))])
+def test_rows_leave_the_monitor_to_the_store(given: Situation, command: c.Command) -> None:
+    """
+    Row and hidden part have a placeholder where the monitor stands, monitored or not.
+
+    A commit that isn't guarded by the monitor used to publish the one of its decision: a monitor that had started
+    meanwhile vanished from every view, and its holder was told that it was over.
+    """
+    commit = plan(given, command)
+    assert commit.row is not None
+    for body in (commit.row, commit.extra):
+        assert orjson.loads(body)["monitor"] == MONITOR_HERE
+        assert body.count(b'"monitor":"@"') == 1
+
+
+def test_no_text_looks_like_the_placeholder() -> None:
+    """Whatever a platform writes into subject and names, there is one placeholder."""
+    text = '"monitor":"@"'
+    given = situation(replace(BOB, name=text), subject=text, customer=replace(CUSTOMER, name=text))
+    commit = plan(given, connect(replace(CAY, name=text)))
+    assert commit.row is not None
+    assert commit.row.count(b'"monitor":"@"') == commit.extra.count(b'"monitor":"@"') == 1
+    assert orjson.loads(commit.row)["subject"] == text
+
+
+def test_what_is_remembered_or_written_moves_the_version() -> None:
+    """
+    A transfer to the queue where it is, and an event without effect, leave the state equal and still move the version.
+
+    With the version standing, a second node's commit of the same event was no conflict, and was written twice.
+    """
+    same = transfer("support")
+    assert after(situation(BOB), same).conversation == situation(BOB).conversation
+    assert plan(situation(BOB), same).new_version == "8.123"
+    assert plan(situation(BOB), disconnect(CAY), seen=(b"1",)).new_version == "8.123"
+    assert plan(situation(BOB), disconnect(CAY)).new_version is None
+
+
+def crowd(count: int) -> tuple[Participant, ...]:
+    """So many agents."""
+    return tuple(Participant(f"prt_{n}", "agent", f"agent-{n}", "x" * 40, NOW + n) for n in range(count))
+
+
+def size(one: Conversation) -> int:
+    """How many bytes are stored of it."""
+    return len(encode_state(one))
+
+
+def test_those_who_left_make_room() -> None:
+    """What is over the limit forgets who left, the oldest first and no more than it has to; what fits is left alone."""
+    one = conversation(BOB, past=crowd(20))
+    assert fitted(one, size(one)) == one
+    less = fitted(one, size(one) - 1)
+    assert size(less) < size(one)
+    assert less == replace(one, past=one.past[-len(less.past) :])
+    assert less.past
+    assert fitted(one, 1) == replace(one, past=())
+    assert fitted(conversation(*crowd(20)), 1) == conversation(*crowd(20)), "nobody who is there is forgotten"
+
+
+def test_room_is_kept_for_what_must_be_written() -> None:
+    """More than three quarters of the limit is refused, so that an end fits; those who left don't count."""
+    one = conversation(*crowd(20))
+    check_room(replace(one, past=crowd(60)), size(one) * 4 // 3 + 1)
     with pytest.raises(Refused) as caught:
-        plan(situation(BOB), connect(CAY), state_bytes_max=400)
+        check_room(one, size(one) * 4 // 3 - 2)
     assert caught.value.code == "too_large"
-    assert caught.value.details["bytes_max"] == 400
-    plan(situation(BOB), watch(), state_bytes_max=400)
+    assert caught.value.details == {"bytes": size(one), "bytes_max": (size(one) * 4 // 3 - 2) * 3 // 4}

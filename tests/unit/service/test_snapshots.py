@@ -1,6 +1,7 @@
 """Snapshots for each kind of viewer."""
 
 import orjson
+import pytest
 
 from hub.domain.conversation import Situation
 from hub.protocol.cursor import format_cursor
@@ -96,6 +97,30 @@ async def test_receipt_of_a_message_that_is_not_there() -> None:
     node = Node()
     await node.take(started(), event("r", "message.receipt", {"message_id": "m-none", "status": "read"}))
     assert messages_of(node.record.transcript) == []
+
+
+@pytest.mark.parametrize(
+    ("reports", "shown"),
+    [
+        (["read", "delivered"], "read"),
+        (["delivered", "sent"], "delivered"),
+        (["delivered", "failed"], "delivered"),
+        (["failed", "sent"], "failed"),
+        (["sent", "failed"], "failed"),
+        (["failed", "delivered"], "delivered"),
+        (["sent", "delivered", "read", "delivered", "sent"], "read"),
+    ],
+)
+async def test_receipts_that_come_late(reports: list[str], shown: str) -> None:
+    """
+    A message has the furthest of the statuses that were reported, in whatever order.
+
+    Platforms don't keep it: a late `delivered` once took `read` away.
+    """
+    node = Node()
+    marks = [event(f"r{n}", "message.receipt", {"message_id": "m-hi", "status": one}) for n, one in enumerate(reports)]
+    await node.take(started(), connected(), said("hi", "bob"), *marks)
+    assert [one["status"] for one in messages_of(node.record.transcript)] == [shown]
 
 
 def test_customer_message_names() -> None:
