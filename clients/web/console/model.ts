@@ -317,7 +317,7 @@ class Model extends EventTarget {
   /** True where this person answers the customer. */
   owns(id: string): boolean {
     const row = this.row(id) ?? this.conversations.get(id)?.row;
-    if (!row?.owner) return false;
+    if (!row?.owner || row.state === "ended" || row.state === "wrapup") return false;
     const people: Json[] = [...(row.agents ?? []), ...(this.conversations.get(id)?.participants.values() ?? [])];
     return people.some((one) => one.participant_id === row.owner && one.user_id === this.me.id);
   }

@@ -237,7 +237,12 @@ export class Desk extends EventTarget {
 
   #said(talk: Talk, data: Json): void {
     const mine = data.participant_id && data.participant_id === this.own(talk);
-    if (mine) return;
+    if (mine) {
+      // The event may come before the answer to the command: what is in the transcript is no longer on its way.
+      const arrived = talk.outgoing.findIndex((one) => one.text === data.text && !one.problem);
+      if (arrived >= 0) talk.outgoing.splice(arrived, 1);
+      return;
+    }
     if (this.current !== talk.id || document.visibilityState !== 'visible') talk.unread++;
     if (data.purpose === 'customer') this.dispatchEvent(new CustomEvent('customer-said', { detail: { talk, data } }));
   }

@@ -176,9 +176,19 @@ export class HubMessenger extends LitElement {
     this.#store ??= new ConversationStore(event.conversation_id);
     if (!this.#store.apply(event)) return;
     this.phase = 'talk';
-    if (event.event === 'message.created' && event.data.own === false && !this.#visible) this.#unread++;
+    if (event.event === 'message.created') this.#said(event.data);
     this.#seen();
     this.tick++;
+  }
+
+  #said(data: HubEvent['data']): void {
+    if (data.own === false) {
+      if (!this.#visible) this.#unread++;
+      return;
+    }
+    // The event may come before the answer to the command: what is in the transcript is no longer on its way.
+    const arrived = this.#outgoing.findIndex((one) => one.text === data.text && !one.problem);
+    if (arrived >= 0) this.#outgoing.splice(arrived, 1);
   }
 
   /** Tell that messages arrived, or were seen. */
