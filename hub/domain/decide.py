@@ -346,8 +346,7 @@ def _target(conversation: Conversation, command: c.StartMonitor) -> Participant 
     else:
         target = conversation.connected[0] if len(conversation.connected) == 1 else None
     user_id = command.person.user_id
-    answers = any(one.user_id == user_id and one.purpose == "supervisor" for one in conversation.connected)
-    if answers or (target is not None and target.user_id == user_id):
+    if any(one.user_id == user_id for one in conversation.connected):
         raise Refused("already_done", "You are in this conversation yourself.")
     return target
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from axe_playwright_python.async_playwright import Axe
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]  # it has no types
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
 
 from tests.support.centre import Centre
@@ -68,7 +68,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     """One hub that also lets anonymous customers in and has two people of a demonstration."""
     folder = tmp_path_factory.mktemp("hub")
     people = folder / "personas.json"
-    people.write_text(json.dumps({"personas": [persona("max", "agent", "desk"), persona("ana", "supervisor", "console")]}))
+    people.write_text(
+        json.dumps({"personas": [persona("max", "agent", "desk"), persona("ana", "supervisor", "console")]})
+    )
     config = f'guests_org = "{GUESTS}"\n' + CONFIG
     process = HubProcess(folder, config=config, environment={"HUB_PERSONAS": str(people)})
     process.start()
@@ -125,7 +127,7 @@ class Visits:
         if message.type != "error" or (self.cut and any(one in message.text for one in CUT)):
             return
         # Without a demonstration, or with a token that is over, a page asks and is told no.
-        if message.text.startswith("Failed to load resource") and "/v1/" in (message.location or {}).get("url", ""):
+        if message.text.startswith("Failed to load resource") and "/v1/" in message.location.get("url", ""):
             return
         self.problems.append(f"{message.text} {message.location}")
 
@@ -149,7 +151,11 @@ def axe() -> Callable[[Page], Awaitable[None]]:
 
     async def check(page: Page) -> None:
         found = await Axe().run(page)
-        said = [f"{one['id']}: {node['html'][:160]} {node['failureSummary']}" for one in found.response["violations"] for node in one["nodes"]]
+        said = [
+            f"{one['id']}: {node['html'][:160]} {node['failureSummary']}"
+            for one in found.response["violations"]
+            for node in one["nodes"]
+        ]
         assert not said, "\n".join(said)
 
     return check

@@ -15,7 +15,9 @@ from tests.support.socket import eventually
 Check = Callable[[Page], Awaitable[None]]
 
 
-async def console(visit: Visits, centre: Centre, sub: str = "ana", status: str | None = "available", **options: object) -> Page:
+async def console(
+    visit: Visits, centre: Centre, sub: str = "ana", status: str | None = "available", **options: object
+) -> Page:
     """A supervisor's console, live, with that status."""
     claims = options.pop("claims", {})
     assert isinstance(claims, dict)
@@ -50,7 +52,9 @@ async def test_the_whole_story(visit: Visits, centre: Centre) -> None:
     platform = await centre.connector()
     agent = await centre.agent()
     ana, bo = await console(visit, centre), await console(visit, centre, "bo")
-    story = await centre.story(queue="billing", panels={"customer": {"tier": "gold"}, "odd_one": {"anyThing": [1, {"x": True}]}})
+    story = await centre.story(
+        queue="billing", panels={"customer": {"tier": "gold"}, "odd_one": {"anyThing": [1, {"x": True}]}}
+    )
     customer = await centre.customer(story.id)
     await story.customer_says("Where is my refund?")
     await watch(ana)

@@ -117,7 +117,9 @@ async def test_a_bad_token_is_explained(visit: Visits, centre: Centre) -> None:
 async def test_ten_thousand_rows_at_fifty_changes_a_second(visit: Visits, centre: Centre) -> None:
     """After the load no task is longer than 100 ms, while rows change, the table scrolls and a search is typed."""
     for first in range(0, ROWS, BATCH // 2):
-        await centre.platform.accepted(*(one for number in range(first, first + BATCH // 2) for one in _pair(centre, number)))
+        await centre.platform.accepted(
+            *(one for number in range(first, first + BATCH // 2) for one in _pair(centre, number))
+        )
     page = await console(visit, centre)
     await expect(page.get_by_text("10,000 conversations")).to_be_visible(timeout=30_000)
     assert await page.get_by_role("row").count() < 60

@@ -1,8 +1,8 @@
 """The agent desk in a browser: conversations, drafts, the takeover alert, wrap-up, and what it never shows."""
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
@@ -14,7 +14,7 @@ from tests.support.socket import eventually
 Check = Callable[[Page], Awaitable[None]]
 
 
-async def desk(visit: Visits, centre: Centre, sub: str = "max", **options: object) -> Page:
+async def desk(visit: Visits, centre: Centre, sub: str = "max", **options: Any) -> Page:
     """The desk of an agent, connected."""
     page = await visit("/desk", centre.token(sub, "agent"), **options)
     await expect(page.get_by_text("Live", exact=True)).to_be_visible()
@@ -34,7 +34,9 @@ async def test_a_conversation_is_read_and_answered(visit: Visits, centre: Centre
     await expect(page.get_by_role("heading", name="No conversations")).to_be_visible()
     story = await centre.story(panels={"customer": {"tier": "gold", "open_orders": 2}})
     file = {"url": "https://files.example/invoice.pdf", "name": "invoice.pdf", "mime": "application/pdf"}
-    await story.tell("message.created", message_id="c:1", text="Where is my refund?", purpose="customer", attachments=[file])
+    await story.tell(
+        "message.created", message_id="c:1", text="Where is my refund?", purpose="customer", attachments=[file]
+    )
     await opened(page, story)
     log = page.get_by_role("log", name="Messages")
     await expect(log.get_by_text("Where is my refund?")).to_be_visible()
@@ -60,8 +62,7 @@ async def test_a_takeover_cannot_be_missed(visit: Visits, centre: Centre) -> Non
     await story.customer_says("Hello?")
     await opened(page, story)
     await page.get_by_role("textbox", name="Message to Dana").fill("I was about to say")
-    agent = await centre.agent()
-    await eventually(lambda: _draft_kept(agent, centre), wanted="the draft at the hub")
+    await draft_kept(centre, "I was about to say")
     await story.taken_over_by(ana)
     alert = page.get_by_role("alert").filter(has_text="Ana Ortiz has taken over this conversation")
     await expect(alert).to_be_visible()
@@ -82,12 +83,45 @@ async def test_a_takeover_cannot_be_missed(visit: Visits, centre: Centre) -> Non
     await expect(dialog).to_have_count(0)
 
 
-async def _draft_kept(agent: object, centre: Centre) -> bool:
-    # The hub gives a draft back with the snapshot of a new session.
-    other = await centre.agent()
-    snapshot = await other.expect("conversation.snapshot")
-    await other.close()
-    return bool(snapshot["data"]["draft"] == "I was about to say")
+async def draft_kept(centre: Centre, text: str) -> None:
+    """Wait until the hub has the draft: a new session of the agent gets it with the snapshot."""
+
+    async def kept() -> bool:
+        other = await centre.agent()
+        snapshot = await other.expect("conversation.snapshot")
+        await other.close()
+        return bool(snapshot["data"]["draft"] == text)
+
+    await eventually(kept, wanted="the draft at the hub")
+
+
+async def test_a_takeover_sounds_and_shows_on_the_desktop(visit: Visits, centre: Centre) -> None:
+    """The alert makes a sound, again until it is acknowledged, and a desktop notice where that is allowed."""
+    ana, story = await centre.supervisor(), await centre.story()
+    page = await visit("/desk")
+    await page.context.grant_permissions(["notifications"])
+    await page.add_init_script(
+        """window.tones = 0; window.shown = [];
+           const start = OscillatorNode.prototype.start;
+           OscillatorNode.prototype.start = function (...given) { window.tones++; return start.apply(this, given); };
+           window.Notification = class {
+             static permission = 'granted';
+             constructor(title, options) { window.shown.push([title, options.body, options.requireInteraction]); }
+           };"""
+    )
+    await page.goto(f"{page.url}#token={centre.token('max', 'agent')}")
+    await page.reload()
+    await opened(page, story)
+    await story.taken_over_by(ana)
+
+    async def sounded_twice() -> bool:
+        return bool(await page.evaluate("window.tones") >= 6)
+
+    await eventually(sounded_twice, timeout=10.0, wanted="three tones, twice", pause=0.2)
+    assert await page.evaluate("window.shown") == [["Ana Ortiz has taken over", "Dana · Refund", True]]
+    await page.get_by_role("button", name="I have seen this").click()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    assert await page.title() == "Agent desk"
 
 
 async def test_wrapup_is_submitted(visit: Visits, centre: Centre) -> None:
@@ -96,7 +130,9 @@ async def test_wrapup_is_submitted(visit: Visits, centre: Centre) -> None:
     story = await centre.story(queue="billing")
     await opened(page, story)
     await page.get_by_role("button", name="End conversation").click()
-    await page.get_by_role("dialog", name="End this conversation?").get_by_role("button", name="End conversation").click()
+    await (
+        page.get_by_role("dialog", name="End this conversation?").get_by_role("button", name="End conversation").click()
+    )
     form = page.get_by_role("form", name="Wrap-up")
     await form.get_by_label("Outcome").select_option("resolved")
     await form.get_by_label("Notes").fill("All fine.")
@@ -129,19 +165,17 @@ async def test_reload_and_network_loss_lose_nothing(visit: Visits, centre: Centr
     await expect(log.get_by_text("Are you there?")).to_be_visible()
     await expect(page.get_by_text("Live", exact=True)).to_be_visible()
     await page.get_by_role("textbox", name="Message to Dana").fill("Half a sent")
-    agent = await centre.agent()
-    await asyncio.sleep(0.7)  # the draft is kept half a second after the last key
+    await draft_kept(centre, "Half a sent")
     await page.reload()
     await opened(page, story)
     await expect(log.get_by_text("Are you there?")).to_be_visible()
     await expect(page.get_by_role("textbox", name="Message to Dana")).to_have_value("Half a sent")
-    await agent.close()
 
 
 async def test_nothing_tells_of_a_monitor(visit: Visits, centre: Centre) -> None:
     """Neither the files of the desk nor what it gets nor what it shows differs while a supervisor watches."""
     frames: list[str] = []
-    page = await visit("about:blank" if False else "/desk")
+    page = await visit("/desk")
     page.on("websocket", lambda line: line.on("framereceived", lambda data: frames.append(str(data))))
     await page.goto(page.url + f"#token={centre.token('max', 'agent')}")
     await page.reload()
@@ -207,9 +241,11 @@ async def test_the_alert_works_in_any_desktop(visit: Visits, centre: Centre) -> 
 
 async def test_hostile_texts_stay_texts(visit: Visits, centre: Centre) -> None:
     """Markup in a name, a subject, a message, a file or a panel is shown as it is and never runs."""
-    attack = "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script>"
+    attack = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
     page = await desk(visit, centre)
-    story = await centre.story(customer={"id": "cus_7", "name": attack}, subject=attack, panels={attack[:60]: {attack: attack}})
+    story = await centre.story(
+        customer={"id": "cus_7", "name": attack}, subject=attack, panels={attack[:60]: {attack: attack}}
+    )
     file = {"url": "https://files.example/%22onmouseover=x", "name": attack, "mime": "text/html"}
     await story.tell("message.created", message_id="c:1", text=attack, purpose="customer", attachments=[file])
     await page.get_by_role("navigation", name="Conversations").get_by_role("button").first.click()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -15,7 +16,7 @@ from tests.support.socket import Json, Socket
 Check = Callable[[Page], Awaitable[None]]
 
 
-async def started(visit: Visits, token: str | None = None, **options: object) -> Page:
+async def started(visit: Visits, token: str | None = None, **options: Any) -> Page:
     """A customer (without a token an anonymous one) who has written a first message."""
     page = await visit("/messenger", token, **options)
     await page.get_by_label("What is it about?").fill("Refund")

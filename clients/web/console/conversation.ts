@@ -95,7 +95,8 @@ export class Conversation extends View {
       const [detail, timeline] = await Promise.all([model.http(path), model.http(`${path}/timeline`)]);
       if (id !== this.id_) return;
       [this.#detail, this.#segments, this.#error] = [detail, timeline.segments, ""];
-      if (detail.conversation.state === "ended" || detail.conversation.state === "wrapup") this.#past = (await model.http(`${path}/transcript?limit=200`)).entries;
+      // Marks of what happened aren't in a snapshot, so the history is read while it is live, too.
+      this.#past = (await model.http(`${path}/transcript?limit=200`)).entries;
     } catch (error) {
       if (id === this.id_ && !(error instanceof HubError && error.code === "offline")) this.#error = error instanceof HubError && error.code === "unknown_conversation" ? t("conv_missing") : model.explain(error);
     }
@@ -128,7 +129,8 @@ export class Conversation extends View {
       const running = this.#row && this.#row.state !== "ended" && this.#row.state !== "wrapup";
       this.#tab = running && !this.#live ? "detail" : "transcript";
     }
-    const due = !this.#detail || ((this.#tab !== "transcript" || !this.#live) && Date.now() - this.#readAt > REREAD_MS && this.#detail.conversation.state !== "ended");
+    const moved = this.#detail && this.#live && this.#row?.owner_epoch !== this.#detail.conversation.owner_epoch;
+    const due = !this.#detail || moved || ((this.#tab !== "transcript" || !this.#live) && Date.now() - this.#readAt > REREAD_MS && this.#detail.conversation.state !== "ended");
     if (model.live && due && Date.now() - this.#readAt > 1000 && !this.#error) void this.#read();
   }
 
@@ -149,7 +151,7 @@ export class Conversation extends View {
       <div class="tabs" role="tablist" aria-label=${customerName(row)} @keydown=${this.#tabKeys}>${tabs.map(
         (tab) => html`<button type="button" role="tab" id="tab-${tab}" aria-controls="panel-main" aria-selected=${this.#tab === tab} tabindex=${this.#tab === tab ? 0 : -1} @click=${() => this.#to(tab)}>${t(`tab_${tab}` as Key)}</button>`,
       )}</div>
-      <div class="conv-body" id="panel-main" role="tabpanel" aria-labelledby="tab-${this.#tab}">${
+      <div class="conv-body" id="panel-main" role="tabpanel" tabindex=${this.#tab === "transcript" ? nothing : 0} aria-labelledby="tab-${this.#tab}">${
         this.#tab === "transcript" ? this.#transcript(row) : this.#tab === "detail" ? this.#details(row) : this.#timeline()
       }</div></div>`;
   }
@@ -228,6 +230,10 @@ export class Conversation extends View {
     const store = this.#store;
     if (!store || (!this.#live && this.#past.length)) return this.#past.map((one) => this.#pastItem(one));
     const items: Item[] = store.messages.map((message) => ({ at: message.at, key: message.message_id, message }));
+    for (const one of this.#past) {
+      const known = one.kind === "message" || store.marks.some((mark) => mark.at === one.at && (mark.kind === "takeover" || mark.kind === "transferred"));
+      if (!known && one.at >= (store.messages[0]?.at ?? 0)) items.push(this.#pastItem(one));
+    }
     store.marks.forEach((mark, index) => {
       const said = this.#markText(store, mark.kind, mark.data);
       if (said) items.push({ at: mark.at, key: `mark-${index}`, mark: said });

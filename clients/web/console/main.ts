@@ -200,7 +200,7 @@ class App extends View {
 
   #top(): TemplateResult {
     const { me } = model;
-    return html`<header class="top"><a class="brand" href="#/interactions">${icons.logo}<span>${t("product")}</span></a><hub-freshness></hub-freshness><span class="grow"></span>
+    return html`<header class="top"><a class="brand" href="#/interactions" aria-label=${t("product")}>${icons.logo}<span>${t("product")}</span></a><hub-freshness></hub-freshness><span class="grow"></span>
       <span class="select status-select">${statusDot(me.status)}<select aria-label=${t("status")} .value=${me.status} @change=${(event: Event) => model.setStatus((event.target as HTMLSelectElement).value)}>${STATUSES.map((one) => html`<option value=${one} ?selected=${one === me.status}>${t(`st_${one}` as Key)}</option>`)}</select>${icons.down}</span>
       <button type="button" class="plain" aria-label=${t("help")} title="${t("help")} (?)" @click=${() => model.show({ kind: "help" })}>${icons.help}</button>
       ${this.#settings()}

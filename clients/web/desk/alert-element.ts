@@ -64,8 +64,9 @@ export class HubTakeoverAlert extends LitElement {
     unsafeCSS(parts),
     css`
       :host { display: contents; }
-      dialog { width: min(560px, calc(100vw - 32px)); border: 0; border-block-start: 6px solid var(--danger); }
-      dialog::backdrop { background: light-dark(rgb(110 10 20 / 55%), rgb(60 5 12 / 75%)); }
+      dialog.sheet { width: min(580px, calc(100vw - 32px)); border: 2px solid var(--danger); border-block-start-width: 10px; animation: arrive 0.25s ease-out; }
+      @keyframes arrive { from { transform: translateY(-14px); } }
+      dialog.sheet::backdrop { background: light-dark(rgb(110 10 20 / 55%), rgb(60 5 12 / 75%)); }
       .top { display: flex; gap: 14px; align-items: flex-start; }
       .sign { display: grid; place-items: center; flex: none; width: 44px; height: 44px; border-radius: 50%; background: var(--danger-soft); color: var(--danger); }
       .sign svg { width: 24px; height: 24px; fill: none; stroke: currentColor; stroke-width: 2; stroke-linecap: round; stroke-linejoin: round; }

@@ -12,7 +12,7 @@ import { applyTheme, attachment, freshness, icon, initials, languageChoice, them
 import '../shared/ui.ts';
 import './alert-element.ts';
 import type { HubTakeoverAlert } from './alert-element.ts';
-import { Desk, type Outgoing, type Talk } from './model.ts';
+import { Desk, ROWS, type Outgoing, type Talk } from './model.ts';
 import { STATUSES, t } from './words.ts';
 
 const SOUND = 'hub.desk.sound';
@@ -21,10 +21,12 @@ const GROUP_MS = 120_000;
 const NEAR_END = 80;
 
 class HubDesk extends LitElement {
-  static override properties = { tick: { state: true }, problem: { state: true }, sound: { state: true }, ending: { state: true } };
+  static override properties = { tick: { state: true }, problem: { state: true }, sound: { state: true }, details: { state: true }, ending: { state: true } };
   declare tick: number;
   declare problem: string;
   declare sound: boolean;
+  /** On screens without room for them: whether the panels are shown. */
+  declare details: boolean;
   declare ending: Talk | null;
   #account = new Account('desk');
   #hub: HubConnection | null = null;
@@ -37,6 +39,7 @@ class HubDesk extends LitElement {
     this.tick = 0;
     this.problem = '';
     this.ending = null;
+    this.details = false;
     this.sound = localStorage.getItem(SOUND) !== 'off';
   }
 
@@ -67,7 +70,10 @@ class HubDesk extends LitElement {
     desk.addEventListener('returned', (event) => toast(t('stale', { why: (event as CustomEvent).detail.error.message }), 'danger'));
     desk.addEventListener('wrapped-up', (event) => this.#wrappedUp((event as CustomEvent).detail));
     hub.connect();
-    void this.updateComplete.then(() => this.#alert()?.attach(hub));
+    void this.updateComplete.then(() => {
+      for (const [id, row] of Object.entries(desk.rows())) this.#alert()?.know(id, row);
+      this.#alert()?.attach(hub);
+    });
   }
 
   #alert(): HubTakeoverAlert | null {
@@ -86,6 +92,7 @@ class HubDesk extends LitElement {
   async #signOut(): Promise<void> {
     await this.#hub?.signOut();
     this.#account.drop();
+    sessionStorage.removeItem(ROWS);
     this.#hub = this.#desk = null;
     this.tick++;
   }
@@ -125,7 +132,7 @@ class HubDesk extends LitElement {
         ${this.#tools(hub)}
       </header>
       ${hub.state === 'stopped' ? this.#stopped(hub) : nothing}
-      <div class="desk ${talk ? 'has-talk' : ''} ${hub.state === 'waiting' ? 'is-stale' : ''}">
+      <div class="desk ${talk ? 'has-talk' : ''} ${talk && this.details ? 'show-panels' : ''} ${hub.state === 'waiting' ? 'is-stale' : ''}">
         <nav class="list" aria-label=${t('conversations')}>${this.#list(desk)}</nav>
         <main class="talk" id="talk" tabindex="-1">${talk ? this.#talk(desk, talk) : this.#nothingChosen(desk)}</main>
         ${talk ? this.#panels(talk) : nothing}
@@ -226,6 +233,7 @@ class HubDesk extends LitElement {
     return html`<div class="talk-head">
         <button class="btn quiet icon back" type="button" aria-label=${t('back')} @click=${() => desk.select(null)}>${icon('back')}</button>
         <div class="talk-title"><h1>${this.#customerName(talk)}</h1><p class="muted">${about}</p></div>
+        <button class="btn quiet panels-toggle" type="button" aria-expanded=${this.details} @click=${() => (this.details = !this.details)}>${t('panels')}</button>
         ${talk.open ? html`<button class="btn" type="button" @click=${() => (this.ending = talk)}>${t('end')}</button>` : nothing}
       </div>
       ${this.#transcript(desk, talk)}
@@ -382,7 +390,7 @@ class HubDesk extends LitElement {
     const panels = [...talk.store.panels];
     return html`<aside class="panels" aria-label=${t('panels')} tabindex="0"><h2>${t('panels')}</h2>
       ${panels.length ? panels.map(([name, content]) => html`<section class="card"><h3>${label(name)}</h3>${panelContent(content)}</section>`) : html`<p class="muted">${t('noPanels')}</p>`}
-      ${talk.store.row.started_at ? html`<p class="muted small">${ago(talk.store.row.started_at)}</p>` : nothing}
+      ${talk.store.row.started_at ? html`<p class="muted small">${t('started', { ago: ago(talk.store.row.started_at) })}</p>` : nothing}
     </aside>`;
   }
 

@@ -7,6 +7,7 @@ import { ConversationStore, HubError, randomId, type HubConnection, type HubEven
 import type { Account } from '../shared/auth.ts';
 
 const DRAFT_MS = 500;
+export const ROWS = 'hub.desk.rows';
 const TYPING_AGAIN_MS = 3_000;
 
 export interface Wrapup {
@@ -96,6 +97,8 @@ export class Desk extends EventTarget {
   /** Take a finished conversation from the list. */
   remove(talk: Talk): void {
     this.talks.delete(talk.id);
+    const { [talk.id]: _, ...rows } = this.rows();
+    sessionStorage.setItem(ROWS, JSON.stringify(rows));
     if (this.current === talk.id) this.current = null;
     this.#changed();
   }
@@ -208,15 +211,24 @@ export class Desk extends EventTarget {
     this.talks.set(id, talk);
     if (event.event !== 'conversation.snapshot' && !event.data.snapshot) {
       talk.left = 'unknown';
+      talk.store.row = this.rows()[id] ?? {};
       void this.older(talk).catch(() => undefined);
     }
     return talk;
   }
 
+  /** What conversations were about: of one that was taken away the hub tells nothing after a reload. */
+  rows(): Record<string, Json> {
+    return JSON.parse(sessionStorage.getItem(ROWS) ?? '{}');
+  }
+
   #fold(talk: Talk, event: HubEvent): void {
     const { data } = event;
+    const id = talk.id;
     if (event.event === 'conversation.snapshot') {
       talk.left = null;
+      const { customer, subject, queue, channel } = talk.store.row;
+      sessionStorage.setItem(ROWS, JSON.stringify({ ...this.rows(), [id]: { customer, subject, queue, channel } }));
       if (!talk.draft && talk.store.draft) talk.draft = talk.store.draft;
     } else if (event.event === 'message.created') this.#said(talk, data);
     else if (event.event === 'participant.disconnected' && data.participant?.user_id === this.hub.user?.id) this.#out(talk, data.disconnect_type);

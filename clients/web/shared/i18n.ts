@@ -30,8 +30,8 @@ export function chooseLocale(locale: Locale): void {
 
 export const locale: Locale = currentLocale();
 export const direction: 'ltr' | 'rtl' = locale === 'ar-XB' ? 'rtl' : 'ltr';
-/** For `Intl`: the pseudo-locale has English numbers and dates. */
-export const intlLocale = locale === 'ar-XB' ? 'en' : locale;
+/** For `Intl`: the browser's own region where it speaks the chosen language; the pseudo-locale has English dates. */
+export const intlLocale = [...(navigator.languages ?? [])].find((one) => one.startsWith(locale)) ?? (locale === 'ar-XB' ? 'en' : locale);
 
 /** Set language and direction of the document. */
 export function localizeDocument(): void {

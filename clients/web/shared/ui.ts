@@ -18,7 +18,7 @@ const t = words({
     language: 'Language',
     signIn: 'Sign in',
     token: 'Identity token',
-    tokenHint: 'Paste the token that your administrator or `hub token` gave you.',
+    tokenHint: 'Paste the token that your administrator gave you.',
     notAToken: 'That is not a token: it has three parts with dots between them.',
     expired: 'That token has expired. Ask for a new one.',
     wrongRole: 'That token is for the role “{role}” and does not fit here.',
@@ -39,7 +39,7 @@ const t = words({
     language: 'Sprache',
     signIn: 'Anmelden',
     token: 'Zugangstoken',
-    tokenHint: 'Fügen Sie das Token ein, das Sie von der Verwaltung oder von `hub token` bekommen haben.',
+    tokenHint: 'Fügen Sie das Token ein, das Sie von der Verwaltung bekommen haben.',
     notAToken: 'Das ist kein Token: es hat drei Teile mit Punkten dazwischen.',
     expired: 'Dieses Token ist abgelaufen. Bitte besorgen Sie ein neues.',
     wrongRole: 'Dieses Token ist für die Rolle „{role}“ und passt hier nicht.',
@@ -274,7 +274,7 @@ export class HubSignIn extends LitElement {
           <div class="row"><button class="btn primary" type="submit">${t('signIn')}</button></div>
         </form>
       </div>
-      <div class="foot">${languageChoice()}${themeButton()}</div>
+      <div class="signin-foot">${languageChoice()}${themeButton()}</div>
     </main>`;
   }
 }

@@ -81,6 +81,24 @@ def test_knew_everybody_who_ever_was_there(given: Conversation) -> None:
     assert not given.knew("zoe")
 
 
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        (conversation(BOB), True),
+        (conversation(CAY, past=(BOB,)), False),
+        (over(BOB), True),
+        (over(past=(BOB,)), False),
+        (conversation(CAY, past=(BOB,), wrapups=(wrapup(BOB),)), True),
+        (conversation(CAY, past=(BOB,), notices=(NOTICE,)), True),
+    ],
+)
+def test_takes_part_until_nothing_is_open(given: Conversation, part: bool) -> None:
+    """Having left and being owed and owing nothing is no part any more; being there at the end is."""
+    assert given.takes_part("bob") is part
+    assert given.knew("bob")
+    assert not given.takes_part("zoe")
+
+
 def test_monitor_lives_as_long_as_its_longest_lease() -> None:
     """The person holds it while one of the joined sessions does."""
     held = monitor("ana", BOB, "ses_1", until=NOW + 5).with_session("ses_2", NOW + 10)

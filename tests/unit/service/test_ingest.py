@@ -33,9 +33,9 @@ WHOLE = [started(), connected(), said("hello"), said("hi", "bob"), disconnected(
 
 def cursor_of(result: Result) -> tuple[str, int]:
     """Tag and offset of the cursor."""
-    assert result.cursor is not None
-    _, tag, offset = parse_cursor(result.cursor)
-    return tag, offset
+    parsed = parse_cursor(result.cursor or "")
+    assert parsed is not None
+    return parsed[1:]
 
 
 async def running() -> Node:

@@ -1,0 +1,102 @@
+"""What the sweeper ends, puts off and erases."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from hub.domain import commands as c
+from hub.fanout.node import Node as Hub
+from tests.support.fake_store import FakeStore, Record
+from tests.unit.domain.words import ROBO, begin, confirm, connect, desk, finish, prepare, watch
+from tests.unit.service.words import CNV, ORG, SETTINGS, Node
+
+LIVE = replace(SETTINGS, queues={}, idle_ms=1_000, retention_ms=60_000)
+
+
+class Indexed(FakeStore):
+    """A store whose one conversation is in the index that its record names, quiet since `quiet`."""
+
+    quiet = 0
+
+    def partitions(self) -> Sequence[int]:
+        """One."""
+        return (0,)
+
+    async def quiet_since(self, p: int, index: str, at_ms: int) -> list[tuple[str, str]]:
+        """The conversation, where it is in that index and quiet for so long."""
+        here = self.record(ORG, CNV)
+        return [(ORG, CNV)] if here.index == index and self.quiet < at_ms else []
+
+    async def touch_live(self, org: str, conversation_id: str, at_ms: int) -> None:
+        """Looked at now."""
+        self.quiet = at_ms
+
+    async def erase(self, org: str, conversation_id: str) -> None:
+        """Gone."""
+        del self.records[org, conversation_id]
+
+
+async def sweep(node: Node, store: Indexed) -> None:
+    """One look at what is silent and what is old."""
+    hub = SimpleNamespace(
+        store=store, settings=LIVE, conversations=node.conversations, orgs={}, _prefers=lambda p: True
+    )
+    hub._erase = partial(Hub._erase, cast(Hub, hub))
+    await Hub._idle_and_old(cast(Hub, hub), store.now_ms)
+
+
+async def taken_over() -> tuple[Node, Indexed]:
+    """A conversation that a supervisor took over from a bot."""
+    store = Indexed()
+    node = Node(store, settings=LIVE)
+    for command in (begin(), connect(ROBO), watch(), prepare(), confirm()):
+        await node.run(command)
+    store.quiet = store.now_ms
+    return node, store
+
+
+@pytest.mark.parametrize("over", [finish(), c.EndIdle()])
+async def test_unacknowledged_notices_are_erased_with_the_rest(over: c.Command) -> None:
+    """
+    A conversation whose notice nobody acknowledges stays for the retention time from its end, and no longer.
+
+    A bot without a desk never does, so it stayed among the live ones, looked at again and again, for ever.
+    """
+    node, store = await taken_over()
+    await node.run(over)
+    ended = store.now_ms
+    for _ in range(5):
+        store.now_ms += LIVE.retention_ms // 5
+        await sweep(node, store)
+        assert node.conversation.ended_at is not None, "kept until then"
+        assert (node.record.index, store.quiet) == ("live", store.now_ms)
+    assert store.now_ms == ended + LIVE.retention_ms
+    store.now_ms += LIVE.idle_ms + 1
+    await sweep(node, store)
+    assert node.record == Record()
+
+
+async def test_acknowledged_ones_are_erased_as_closed() -> None:
+    """The last notice settles it; from then on the index of the closed ones has it until the retention time is over."""
+    node, store = await taken_over()
+    await node.run(finish())
+    await node.run(c.AcknowledgeTakeover(desk("robo"), "tko_1"))
+    assert node.record.index == "closed"
+    store.now_ms += LIVE.retention_ms
+    await sweep(node, store)
+    assert node.conversation.settled
+    store.now_ms += 1
+    await sweep(node, store)
+    assert node.record == Record()
+
+
+async def test_silent_ones_are_ended_and_not_erased() -> None:
+    """A running conversation is ended by its silence, however long it lasted, and is then as old as its end."""
+    node, store = await taken_over()
+    store.now_ms += 10 * LIVE.retention_ms
+    await sweep(node, store)
+    assert (node.conversation.ended_at, node.conversation.end_reason) == (store.now_ms, "inactivity")
