@@ -341,14 +341,11 @@ def monitor_held(held: Monitor) -> Refused:
 
 def _target(conversation: Conversation, command: c.StartMonitor) -> Participant | None:
     """At whose side to watch; None where that has to be said first."""
-    if command.participant_id is not None:
-        target = next((one for one in conversation.connected if one.participant_id == command.participant_id), None)
-    else:
-        target = conversation.connected[0] if len(conversation.connected) == 1 else None
-    user_id = command.person.user_id
-    if any(one.user_id == user_id for one in conversation.connected):
+    if any(one.user_id == command.person.user_id for one in conversation.connected):
         raise Refused("already_done", "You are in this conversation yourself.")
-    return target
+    if command.participant_id is None:
+        return conversation.connected[0] if len(conversation.connected) == 1 else None
+    return next((one for one in conversation.connected if one.participant_id == command.participant_id), None)
 
 
 def _ambiguous(conversation: Conversation) -> Refused:

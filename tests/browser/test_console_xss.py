@@ -49,9 +49,7 @@ CALLS = [
 ]
 PAYLOADS = [frame.format(call) for frame, call in itertools.product(FRAMES, CALLS)]
 PLACES = 5  # a payload each for name, subject, text, file and panel in one conversation
-TRAP = (
-    "window.pwned = 0; for (const name of ['alert', 'confirm', 'prompt']) window[name] = () => { window.pwned = 1; }; null"
-)
+TRAP = "window.pwned = 0; for (const name of ['alert', 'confirm', 'prompt']) window[name] = () => { window.pwned = 1; }; null"
 
 
 async def unharmed(page: Page) -> None:

@@ -10,7 +10,7 @@ import { View } from "./view";
 
 const HOUR_S = 3600;
 /** A page that was just opened has seen little: its chart begins with this much and grows to the hour. */
-const SHORTEST_S = 300;
+const SHORTEST_S = 60;
 
 /** One small chart of the last hour; `column` is the place in a sample. */
 export class Spark extends View {
