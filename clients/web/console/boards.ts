@@ -1,5 +1,6 @@
 /** The wallboard strip, queue activity with its drill-down, agents, the roster at the side, and history. */
 import { html, nothing, type TemplateResult } from "lit";
+import { repeat } from "lit/directives/repeat.js";
 import uPlot from "uplot";
 import type { Json } from "../sdk/hub";
 import { count, duration, moment, t, type Key } from "./i18n";
@@ -106,6 +107,9 @@ export class Wallboard extends View {
 }
 customElements.define("hub-wallboard", Wallboard);
 
+const byName = (a: Json, b: Json): number => (a.name || a.queue || a.user_id).localeCompare(b.name || b.queue || b.user_id);
+const lineKey = (row: Json): string => row.conversation_id;
+
 /** One conversation on one line, for drill-downs and lists. */
 function line(row: Json, participant?: Json): TemplateResult {
   const people = participant ? [participant] : (row.agents as Json[]);
@@ -123,7 +127,7 @@ function agentLine(agent: Json): TemplateResult {
       <span class="status">${statusDot(agent.status)}${t(`st_${agent.status}` as Key)}</span>
       <span class="num muted">${agent.status_since ? duration(model.now() - agent.status_since) : ""}</span>
       <span class="load" role="img" aria-label="${t("a_load")}: ${agent.conversations.length}"><span class="num">${agent.conversations.length}</span>${agent.conversations.slice(0, 6).map(() => html`<i></i>`)}</span>${icons.down}</summary>
-    ${rows.length ? html`<ul class="lines">${rows.map((row) => line(row, (row.agents as Json[]).find((one) => one.user_id === agent.user_id)))}</ul>` : html`<p class="muted pad">${t("a_no_conversations")}</p>`}
+    ${rows.length ? html`<ul class="lines">${repeat(rows, lineKey, (row) => line(row, (row.agents as Json[]).find((one) => one.user_id === agent.user_id)))}</ul>` : html`<p class="muted pad">${t("a_no_conversations")}</p>`}
   </details>`;
 }
 
@@ -131,12 +135,14 @@ export class Queues extends View {
   override topics = ["queues", "interactions", "agents", "tick", "route", "conn"];
 
   override render(): TemplateResult {
-    const queues = [...model.rows("queues").values()].sort((a, b) => b.waiting - a.waiting || b.interacting - a.interacting || (a.name < b.name ? -1 : 1));
+    const queues = [...model.rows("queues").values()].sort(byName); // nothing may move away under a pointer
     const open = queues.find((row) => row.queue === model.route.id);
     if (open) return this.#one(open);
     if (!queues.length) return html`<h1 class="page-title">${t("nav_queues")}</h1>${emptyState(icons.queue, t("q_none"))}`;
     const most = Math.max(1, ...queues.map((row) => row.interacting + row.waiting));
-    return html`<h1 class="page-title">${t("nav_queues")}</h1><ul class="cards-grid">${queues.map(
+    return html`<h1 class="page-title">${t("nav_queues")}</h1><ul class="cards-grid">${repeat(
+      queues,
+      (row) => row.queue,
       (row) => html`<li><a class="queue-card" href="#/queues/${encodeURIComponent(row.queue)}" aria-label=${t("q_open", { name: row.name || row.queue })}>
         <span class="queue-name strong">${row.name || row.queue}</span>${icons.right}
         ${this.#figures(row)}
@@ -155,13 +161,13 @@ export class Queues extends View {
   #one(queue: Json): TemplateResult {
     const busy = (queue.interacting_conversations as string[]).map((id) => model.row(id)).filter((row): row is Json => Boolean(row));
     const waits = [...model.rows("interactions").values()].filter((row) => row.queue === queue.queue && row.state === "queued").sort((a, b) => a.started_at - b.started_at);
-    const agents = queue.on_queue_agents as Json[];
+    const agents = [...(queue.on_queue_agents as Json[])].sort(byName);
     return html`<div class="page-head"><a class="button quiet" href="#/queues">${icons.back}<span>${t("nav_queues")}</span></a><h1 class="page-title">${queue.name || queue.queue}</h1>${this.#figures(queue)}</div>
       <section class="panel"><h2>${t("q_section_interacting")} <span class="count-chip">${busy.length}</span></h2>
-        ${busy.length ? html`<ul class="lines">${busy.slice(0, 200).map((row) => line(row))}</ul>` : html`<p class="muted pad">${t("q_none_interacting")}</p>`}</section>
+        ${busy.length ? html`<ul class="lines">${repeat(busy.slice(0, 200), lineKey, (row) => line(row))}</ul>` : html`<p class="muted pad">${t("q_none_interacting")}</p>`}</section>
       <section class="panel"><h2>${t("q_section_agents")} <span class="count-chip">${agents.length}</span></h2>
-        ${agents.length ? agents.map((one) => agentLine({ ...one, status_since: model.rows("agents").get(one.user_id)?.status_since })) : html`<p class="muted pad">${t("q_none_agents")}</p>`}</section>
-      ${waits.length ? html`<section class="panel"><h2>${t("q_section_waiting")} <span class="count-chip">${waits.length}</span></h2><ul class="lines">${waits.slice(0, 200).map((row) => line(row))}</ul></section>` : nothing}`;
+        ${agents.length ? repeat(agents, (one) => one.user_id, (one) => agentLine({ ...one, status_since: model.rows("agents").get(one.user_id)?.status_since })) : html`<p class="muted pad">${t("q_none_agents")}</p>`}</section>
+      ${waits.length ? html`<section class="panel"><h2>${t("q_section_waiting")} <span class="count-chip">${waits.length}</span></h2><ul class="lines">${repeat(waits.slice(0, 200), lineKey, (row) => line(row))}</ul></section>` : nothing}`;
   }
 }
 customElements.define("hub-queues", Queues);
@@ -172,9 +178,9 @@ export class Agents extends View {
   override topics = ["agents", "interactions", "tick", "conn"];
 
   override render(): TemplateResult {
-    const agents = [...model.rows("agents").values()].sort((a, b) => RANK[a.status]! - RANK[b.status]! || b.conversations.length - a.conversations.length || (a.name < b.name ? -1 : 1));
+    const agents = [...model.rows("agents").values()].sort((a, b) => RANK[a.status]! - RANK[b.status]! || byName(a, b));
     return html`<h1 class="page-title">${t("nav_agents")} <span class="count-chip">${agents.length}</span></h1>${
-      agents.length ? html`<section class="panel agents">${agents.slice(0, 500).map(agentLine)}</section>` : emptyState(icons.people, t("a_none"))
+      agents.length ? html`<section class="panel agents">${repeat(agents.slice(0, 500), (one) => one.user_id, agentLine)}</section>` : emptyState(icons.people, t("a_none"))
     }`;
   }
 }
@@ -188,7 +194,7 @@ export class Roster extends View {
     const owed = [...model.wrapups.keys()].filter((id) => !known.has(id)).map((id): Json => ({ conversation_id: id, kind: "own", since: model.row(id)?.started_at ?? model.now() }));
     const rows = [...known.values(), ...owed].sort((a, b) => (a.kind === b.kind ? a.since - b.since : a.kind === "own" ? -1 : 1));
     return html`<h2 class="roster-title">${t("roster")}${rows.length ? html` <span class="count-chip">${rows.length}</span>` : nothing}</h2>
-      ${rows.length ? html`<ul class="roster-list">${rows.map((row) => this.#item(row))}</ul>` : html`<div class="roster-empty muted"><p class="strong">${t("roster_empty")}</p><p>${t("roster_empty_hint")}</p></div>`}`;
+      ${rows.length ? html`<ul class="roster-list">${repeat(rows, lineKey, (row) => this.#item(row))}</ul>` : html`<div class="roster-empty muted"><p class="strong">${t("roster_empty")}</p><p>${t("roster_empty_hint")}</p></div>`}`;
   }
 
   #item(one: Json): TemplateResult {

@@ -27,7 +27,7 @@ const HUES = 8;
 export function avatar(id: string, name: string): TemplateResult {
   let hash = 0;
   for (const char of id) hash = (hash * 31 + char.codePointAt(0)!) >>> 0;
-  const words = name.trim().split(/\s+/);
+  const words = name.split(/[^\p{L}\p{N}]+/u).filter(Boolean);
   const letters = [words[0], words.length > 1 ? words.at(-1) : ""].map((word) => [...(word ?? "")][0] ?? "").join("");
   return html`<span class="avatar hue-${hash % HUES}" aria-hidden="true">${letters.toUpperCase()}</span>`;
 }

@@ -2,7 +2,10 @@
 import { LitElement } from "lit";
 import { model } from "./model";
 
+const BUSY_MS = 150;
+
 export abstract class View extends LitElement {
+  #later = 0;
   /** Topics of the model that draw this part again. */
   topics: string[] = [];
   readonly redraw = (event: Event): void => this.told(event as CustomEvent);
@@ -22,7 +25,12 @@ export abstract class View extends LitElement {
   }
 
   /** Something changed; draws again unless a part knows better. */
-  protected told(_event: CustomEvent): void {
-    this.requestUpdate();
+  protected told(event: CustomEvent): void {
+    if (event.type !== "interactions") return this.requestUpdate();
+    // The busiest topic by far: a list of everything is drawn at most so often for it.
+    this.#later ||= setTimeout(() => {
+      this.#later = 0;
+      this.requestUpdate();
+    }, BUSY_MS) as unknown as number;
   }
 }
