@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
@@ -40,6 +40,7 @@ class Line:
         self.wanted: set[int] = set()
         self.channels: dict[bytes, int] = {}
         self.busy: asyncio.Task[None] | None = None
+        self.heard: asyncio.Future[Any] | None = None  # done when its channels are subscribed
 
 
 class Outbox:
@@ -61,10 +62,15 @@ class Outbox:
             for p in self._node.store.partitions():
                 name = b"%bwake:%b/%b" % (base(p), person.org.encode(), person.user_id.encode())
                 line.channels[name] = p
-            await asyncio.gather(
-                *(self._node.follower.channel(name, partial(self._woken, key, p)) for name, p in line.channels.items())
+            line.heard = asyncio.gather(
+                *(self._node.follower.channel(name, partial(self._woken, key, p)) for name, p in line.channels.items()),
+                return_exceptions=True,  # one that isn't confirmed yet will be: until then we look by the clock
             )
-        line.platforms.append(platform)
+        line.platforms.append(platform)  # at once: it may leave while this waits
+        assert line.heard is not None
+        await asyncio.shield(line.heard)
+        if platform.closed:
+            return
         await asyncio.gather(*(self._claim(key, p, again=True) for p in self._node.store.partitions()))
 
     def leave(self, platform: Platform) -> None:
@@ -95,9 +101,11 @@ class Outbox:
             line.busy = None
 
     async def _claim(self, key: tuple[str, str], p: int, *, again: bool = False) -> None:
+        if key not in self._lines:
+            return  # nobody here: others may claim it
         for _, action in await self._node.store.claim(p, *key, again=again):
             line = self._lines.get(key)
-            if line is None or not line.platforms:
+            if line is None:
                 return  # claimed, and due again when the claim is over
             line.platforms[-1].send(action.partition(b" ")[2])
 
@@ -118,3 +126,5 @@ class Outbox:
                     await asyncio.gather(*(self._claim(key, p) for p in self._node.store.partitions()))
                 except Refused as refused:
                     log.warning("looking for actions: %s", refused.code)
+                except Exception:
+                    log.exception("looking for actions failed")  # and would end this task for everybody

@@ -14,6 +14,7 @@ from hub.protocol.encode import encode_error
 from hub.protocol.platform import decode_event
 from hub.service.ports import Request
 from hub.store.keys import partition_of
+from hub.store.redis_store import store_unavailable
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +45,15 @@ class ConnectorSession(BaseSession):
         pushes = [item]
         while self._queue and isinstance(self._queue[0], c.EventPush) and len(pushes) < EVENTS_AT_ONCE:
             pushes.append(self._queue.popleft())
-        events = [decode_event(one.event) for one in pushes]
         try:
+            events = [decode_event(one.event) for one in pushes]
             results = await self.parts.ingest.take(self.person.org, self.person.user_id, events)
-        except Refused as refused:
-            for one in pushes:
-                self.send(encode_error(one.id, refused))
+        except Exception as error:
+            if not isinstance(error, Refused):
+                log.exception("events failed")
+            why = error if isinstance(error, Refused) else store_unavailable("unknown")
+            for one in pushes:  # each is answered, not only the one that the queue knows of
+                self.send(encode_error(one.id, why))
             return
         for one, result in zip(pushes, results, strict=True):
             if result.refused is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import orjson
@@ -69,7 +70,10 @@ class CustomerSession(WatchingSession):
             request=self.request_of(item),
         )
         await self.done(item, done.answer)
-        await self.attach(own, None)
+        for tab in list(self.node.by_user.get((person.org, person.user_id), ())):
+            if isinstance(tab, CustomerSession) and tab.ready and tab is not self:
+                self.node.spawn(tab.surely(partial(tab.attach, own, None)))  # the messenger's other tabs
+        await self.surely(partial(self.attach, own, None))
 
     async def send_message(self, item: c.CustomerMessageSend) -> None:
         """`message.send`"""

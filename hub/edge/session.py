@@ -33,6 +33,7 @@ from hub.service.conversations import repeated
 from hub.service.ids import new_secret, secret_hash
 from hub.service.ports import Request
 from hub.store.keys import new_id, partition
+from hub.store.redis_store import store_unavailable
 
 if TYPE_CHECKING:
     from hub.edge.parts import Parts
@@ -100,6 +101,7 @@ class BaseSession:
         self.monitors: dict[str, MonitorRef] = {}
         self.views: dict[str, View] = {}
         self.closed = False
+        self.on_purpose = False  # the peer ended the session, rather than lost it
         self.ready = False
         self._greeted = False
         self._entered = False
@@ -107,6 +109,8 @@ class BaseSession:
         self._revoked = False
         self._doomed = False  # a frame was broken; nothing after it is read
         self._out: list[bytes] = []
+        self._burst = 0  # bytes that were sent at once to a peer that had taken everything before
+        self._unsaved: dict[str, bytes] = {}  # fields of the stored session that the store hasn't got yet
         self._queue: deque[Any] = deque()
         self._worker: asyncio.Task[None] | None = None
         now = self.loop.time()
@@ -129,8 +133,12 @@ class BaseSession:
         frames, self._out = self._out, []
         if not frames or self.closed:
             return
+        limit = self.settings.socket_buffer_bytes_max
+        if self.socket.backlog() <= limit // 4:
+            # Whoever has kept up isn't slow because a snapshot or what they missed is big: it counts behind that.
+            self._burst = sum(map(len, frames))
         self.socket.write(batch(frames, self.settings.hub_frame_bytes_max))
-        if self.socket.backlog() > self.settings.socket_buffer_bytes_max and self._closing is None:
+        if self.socket.backlog() > limit + self._burst and self._closing is None:
             self.close(Close.TOO_SLOW, "this socket reads too slowly")
 
     def close(self, code: int, reason: str, retry_ms: int | None = None) -> None:
@@ -284,7 +292,10 @@ class BaseSession:
         """Answer a command that changed something, and remember the answer for its `req`."""
         request = self.request_of(item)
         if request is not None:
-            await self.parts.store.remember_answer(request, orjson.dumps(answer or {}))
+            try:
+                await self.parts.store.remember_answer(request, orjson.dumps(answer or {}))
+            except Refused as refused:
+                log.warning("an answer isn't remembered: %s", refused.code)  # what was asked for is done, all the same
         self.ok(item.id, answer)
 
     def _check_token(self) -> None:
@@ -318,17 +329,23 @@ class BaseSession:
         self.person = person
         try:
             await self._greet(hello)
-        except Refused as refused:
-            self.send(encode_error(hello.id, refused))
-            self.close(Close.STORE_AWAY, refused.message)
+        except Exception as error:
+            # Nobody is left on a socket that is half open: without its monitors, its views, or even its person.
+            why = error if isinstance(error, Refused) else store_unavailable("none")
+            if why is not error:
+                log.exception("hello failed")
+            if not self.ready:
+                self.send(encode_error(hello.id, why))
+            self.close(Close.STORE_AWAY, why.message)
 
     async def _greet(self, hello: c.Hello) -> None:
-        await self.node.enter(self)
+        if not await self.node.enter(self):
+            return
         self._entered = True
         resumed = await self._attach(hello.resume)
         status = await self.node.people.arrive(self.person) if self.present else None
         if self.closed:
-            await self._depart()
+            await self._end()  # what was done for its end came before some of this
             return
         answer: dict[str, object] = {
             "session": self.session_id,
@@ -431,9 +448,20 @@ class BaseSession:
             self.node.spawn(self.save())
 
     async def save(self, **fields: bytes) -> None:
-        """Keep the session in the store, with changed fields."""
-        if not self.closed and self.session_id:
-            await self.parts.store.write_session(self.session_id, self.nonce, SESSION_TTL_MS, **fields)
+        """Keep the session in the store, with changed fields; where it is away, as soon as it is back."""
+        self._unsaved.update(fields)
+        if self.closed or not self.session_id:
+            return
+        saving = dict(self._unsaved)
+        try:
+            await self.parts.store.write_session(self.session_id, self.nonce, SESSION_TTL_MS, **saving)
+        except Refused as refused:
+            log.warning("a session isn't saved: %s", refused.code)
+            self._touched = float("-inf")  # at the next timer
+            return
+        for name, value in saving.items():
+            if self._unsaved.get(name) is value:
+                del self._unsaved[name]
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -442,20 +470,21 @@ class BaseSession:
         if self.closed:
             return
         self.closed = True
+        self.on_purpose = code == 1000 and self._closing is None
         self.node.sessions.discard(self)
         self.forget()
         if self._entered:
-            self.node.spawn(self._end(code))
+            self.node.spawn(self._end())
 
     def forget(self) -> None:
         """Give up everything that this node does for the session."""
 
-    async def _end(self, code: int) -> None:
-        on_purpose = code == 1000 and self._closing is None
+    async def _end(self) -> None:
         try:
-            await self.ended(on_purpose)
-            ttl_ms = 0 if on_purpose else self.settings.resume_ms
-            await self.parts.store.write_session(self.session_id, self.nonce, ttl_ms)
+            await self.ended(self.on_purpose)
+            if self.session_id:
+                ttl_ms = 0 if self.on_purpose else self.settings.resume_ms
+                await self.parts.store.write_session(self.session_id, self.nonce, ttl_ms, **self._unsaved)
         finally:
             await self._depart()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -57,13 +58,13 @@ class StaffSession(WatchingSession):
     def joined(self, conversation_id: str, one: Participation) -> None:
         """The person is a participant now: show them the conversation."""
         if self.ready and one.purpose in self.part_purposes:
-            self.node.spawn(self.attach(conversation_id, one.participant_id))
+            self.node.spawn(self.surely(partial(self.attach, conversation_id, one.participant_id)))
 
     def noticed(self, conversation_id: str, takeover_id: str) -> None:
         """The person was taken over: tell them once in this session."""
         if self.ready and takeover_id not in self._told:
             self._told.add(takeover_id)
-            self.node.spawn(self._notify(conversation_id, takeover_id))
+            self.node.spawn(self.surely(partial(self._notify, conversation_id, takeover_id)))
 
     async def _notify(self, conversation_id: str, takeover_id: str) -> None:
         loaded = await self.parts.conversations.load(self.person.org, conversation_id)
@@ -155,6 +156,7 @@ class StaffSession(WatchingSession):
         if conversation_id is None:
             raise Refused("already_done", "There is no unacknowledged takeover of that id for you.")
         await self.run(item, conversation_id, d.AcknowledgeTakeover(self.person, item.takeover_id))
+        self._told.discard(item.takeover_id)
 
     async def taken_over_in(self, takeover_id: str) -> str | None:
         """The conversation of a takeover of this organization, by its id."""
@@ -173,11 +175,16 @@ class StaffSession(WatchingSession):
             details = {"limit": "subscriptions_per_session", "max": limit, "retry_ms": 0}
             raise Refused("rate_limited", f"A session has at most {limit} subscriptions.", details)
         org = await self.node.org(self.person.org)
+        if self.closed:
+            return
         view = org.views.subscribe(self.person, item.view, item.filter, item.sort, item.limit)
         subscription = new_id("sub", partition(self.person.org, self.person.user_id))
         self._open_view(subscription, view, item)
         self.ok(item.id, {"subscription": subscription})
-        self._view_snapshot(subscription, view)
+        if self._congested:
+            self._stale_views.add(subscription)
+        else:
+            self._view_snapshot(subscription, view)
         await self._save_views()
 
     def _open_view(self, subscription: str, view: View, item: c.ViewSubscribe) -> None:
@@ -214,6 +221,8 @@ class StaffSession(WatchingSession):
     async def resume_views(self, stored: bytes) -> None:
         """Subscribe again to what the session had."""
         org = await self.node.org(self.person.org)
+        if self.closed:
+            return
         for subscription, wanted in (orjson.loads(stored) if stored else {}).items():
             if wanted["view"] != "roster" and not self.person.may("view"):
                 continue
@@ -233,12 +242,16 @@ class StaffSession(WatchingSession):
             more = b"true" if index < len(parts) - 1 else b"false"
             self.send(b'%b%b],"more":%b}}' % (head, part, more))
 
+    @property
+    def _congested(self) -> bool:
+        return self.socket.backlog() > self.settings.socket_buffer_bytes_max // 4
+
     def view_frames(self, view: View) -> None:
         """Send what changed, or nothing; a slow reader gets the whole view when it has caught up."""
         subscription = next((name for name, one in self.views.items() if one is view), None)
         if subscription is None:
             return
-        if self.socket.backlog() > self.settings.socket_buffer_bytes_max // 4:
+        if self._congested:
             view.pause()
             self._stale_views.add(subscription)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -21,6 +22,8 @@ from hub.protocol import commands as c
 from hub.service.ids import new_secret, secret_hash
 from hub.store.keys import partition
 from hub.store.redis_store import Lease
+
+log = logging.getLogger(__name__)
 
 
 def _same(command: d.Command, _situation: Situation) -> d.Command:
@@ -65,13 +68,22 @@ class SupervisorSession(StaffSession):
         )
         monitor = done.after.monitor
         await self.done(item, done.answer)
-        known = self.monitors.get(conversation_id)
         if monitor is None or monitor.joined(self.session_id) is None or monitor.user_id != person.user_id:
             return  # a repeat of one that has ended since
-        if known is None or known.monitor_id != monitor.monitor_id:
-            self._remember(conversation_id, monitor, asked)
-            await self._save_monitors()
-            await self.begin_monitor(conversation_id)
+        if self.closed:
+            if self.on_purpose or self._revoked:  # `ended` came before this one was there
+                await self._leave_monitor(conversation_id)
+            return
+        known = self.monitors.get(conversation_id)
+        if known is not None and known.monitor_id == monitor.monitor_id:
+            return
+        if known is not None:  # its end hasn't reached this node yet, and couldn't be told from here on
+            self._lose(conversation_id)
+            if not await self.surely(partial(self._tell_end, conversation_id, known.monitor_id)):
+                return
+        self._remember(conversation_id, monitor, asked)
+        await self._save_monitors()
+        await self.surely(partial(self.begin_monitor, conversation_id))
 
     def _remember(self, conversation_id: str, monitor: Monitor, asked: float) -> None:
         certain_until = asked + self.settings.lease_ms / 1000 * LEASE_CERTAIN
@@ -91,6 +103,10 @@ class SupervisorSession(StaffSession):
                 return
             watch = await self.held_watch(conversation_id)
             found = await self.snapshot(conversation_id)
+            if self.monitors.get(conversation_id) is not ref:  # it has ended, and that was told, while this was read
+                watch.release(0)
+                self.let_go(watch)
+                return
             monitor = found[1].monitor if found is not None else None
             if found is None or monitor is None or monitor.monitor_id != ref.monitor_id:
                 watch.release(0)
@@ -115,19 +131,23 @@ class SupervisorSession(StaffSession):
         ref = self.monitors.get(conversation_id)
         if ref is None or ref.monitor_id != monitor_id:
             return
+        self._lose(conversation_id)
+        if self.closed:
+            return
+        self.node.spawn(self._save_monitors())
+        if ended is None:
+            self.node.spawn(self.surely(partial(self._tell_end, conversation_id, monitor_id)))
+        else:
+            self._say_end(conversation_id, monitor_id, ended.reason, ended.by, ended.duration_ms)
+
+    def _lose(self, conversation_id: str) -> None:
+        """No more data by the monitor."""
         self._drop_monitor(conversation_id)
         watch = self.watches.get(conversation_id)
         if watch is not None:
             watch.monitor_id = None
             if watch.held is None:
                 self.let_go(watch)
-        if self.closed:
-            return
-        self.node.spawn(self._save_monitors())
-        if ended is None:
-            self.node.spawn(self._tell_end(conversation_id, monitor_id))
-        else:
-            self._say_end(conversation_id, monitor_id, ended.reason, ended.by, ended.duration_ms)
 
     def _drop_monitor(self, conversation_id: str) -> None:
         del self.monitors[conversation_id]
@@ -243,10 +263,14 @@ class SupervisorSession(StaffSession):
             if monitor is None or monitor.monitor_id != monitor_id:
                 await self._tell_end(conversation_id, monitor_id)
                 continue
+            if self.closed:
+                return
             self._remember(conversation_id, monitor, asked)
-            if not person.may("monitor"):
+            about = loaded.situation.existing
+            if not person.may("monitor") or not person.sees(about.queue, about.division):
                 command = d.LeaveMonitor(person.user_id, self.session_id, revoked=True)
                 await self.parts.conversations.run(person.org, conversation_id, partial(_same, command), silent=True)
+                self.monitor_over(conversation_id, monitor_id, None)  # before anything of it is given back
             elif conversation_id not in cursors:
                 await self.begin_monitor(conversation_id)
         await self._save_monitors()
@@ -256,14 +280,18 @@ class SupervisorSession(StaffSession):
         monitors, self.monitors = dict(self._ending), {}
         if on_purpose or self._revoked:
             for conversation_id in monitors:
-                command = d.LeaveMonitor(self.person.user_id, self.session_id, revoked=self._revoked)
-                await self.parts.conversations.run(
-                    self.person.org, conversation_id, partial(_same, command), silent=True
-                )
+                await self._leave_monitor(conversation_id)
         elif self._closing != 4409:
             for conversation_id, ref in monitors.items():
                 lease = Lease(self.person.org, conversation_id, ref.monitor_id, self.session_id)
                 await self.parts.store.renew(partition(self.person.org, conversation_id), [lease])
+
+    async def _leave_monitor(self, conversation_id: str) -> None:
+        command = d.LeaveMonitor(self.person.user_id, self.session_id, revoked=self._revoked)
+        try:
+            await self.parts.conversations.run(self.person.org, conversation_id, partial(_same, command), silent=True)
+        except Refused as refused:
+            log.warning("a monitor isn't left, its lease ends it: %s", refused.code)  # the others are, all the same
 
     def forget(self) -> None:
         """Give up watches, views and monitors on this node."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -20,18 +23,37 @@ from hub.service.snapshots import MESSAGES_SHOWN, count_messages, snapshot_for_c
 SNAPSHOT_ENTRIES = 200
 SNAPSHOT_READS_MAX = 20
 READ_AT_ONCE = 500
+AGAIN_S = 0.5  # between two tries while the store is away
+
+log = logging.getLogger(__name__)
 
 
 class WatchingSession(BaseSession):
     """A session with a place in some conversations."""
 
     watches: dict[str, Watch]
-    _locks: dict[str, asyncio.Lock]
+    _locks: WeakValueDictionary[str, asyncio.Lock]  # of conversations that something is read of right now
 
     def _lock(self, conversation_id: str) -> asyncio.Lock:
         if not hasattr(self, "_locks"):
-            self._locks = {}
+            self._locks = WeakValueDictionary()
         return self._locks.setdefault(conversation_id, asyncio.Lock())
+
+    async def surely(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """
+        Do what nobody would ask for a second time: where the store is away, again until it is back.
+
+        False where the socket has gone.
+        """
+        while not self.closed:
+            try:
+                await work()
+            except Refused as refused:
+                log.warning("to be done again: %s", refused.code)
+            else:
+                break
+            await asyncio.sleep(AGAIN_S)
+        return not self.closed
 
     async def snapshot(self, conversation_id: str) -> tuple[Snapshot, Situation] | None:
         """The conversation as of one moment, with enough entries for its last messages."""
@@ -70,7 +92,7 @@ class WatchingSession(BaseSession):
         watch = self.watches.get(conversation_id)
         if watch is None or watch not in watch.topic.watches:
             watch = await self.node.watch(self, conversation_id)
-            if self.closed:
+            if self.closed or watch not in watch.topic.watches:  # or its topic was reset as it started
                 self.node.unwatch(watch)
                 raise Refused("store_unavailable", "The socket has closed.", {"outcome": "none"})
             self.watches[conversation_id] = watch
@@ -141,12 +163,18 @@ class WatchingSession(BaseSession):
                 return
             watch.hold()
             watch.behind = False
-            entries = await self._entries_after(conversation_id, watch.offset)
-            if entries and entries[0].offset != watch.offset + 1:
-                await self.restart(watch, "entries have been trimmed")
+            try:
+                entries = await self._entries_after(conversation_id, watch.offset)
+                if entries and entries[0].offset != watch.offset + 1:
+                    await self.restart(watch, "entries have been trimmed")
+                    return
+            except Refused:
+                watch.behind = True  # the timer tries again
+                watch.release(0)
                 return
             self._replay(watch, entries)
             watch.release(0)
+            self.let_go(watch)
 
     async def _entries_after(self, conversation_id: str, offset: int) -> list[StoredEntry]:
         found: list[StoredEntry] = []
@@ -175,6 +203,9 @@ class WatchingSession(BaseSession):
         async with self._lock(conversation_id):
             watch = await self.held_watch(conversation_id)
             watch.monitor_id = monitor_id
+            if watch.announced is not None:
+                watch.release(0)  # its snapshot was faster: it covers what the cursor stands before
+                return True
             found = await self.snapshot(conversation_id)
             if found is None:
                 self.let_go(watch)
@@ -270,7 +301,7 @@ class WatchingSession(BaseSession):
         """The conversation's log is another one: start again from a snapshot."""
         old = self.watches.pop(conversation_id, None)
         if old is not None:
-            self.node.spawn(self._restart_anew(old, conversation_id, reason))
+            self.node.spawn(self.surely(partial(self._restart_anew, old, conversation_id, reason)))
 
     async def _restart_anew(self, old: Watch, conversation_id: str, reason: str) -> None:
         async with self._lock(conversation_id):

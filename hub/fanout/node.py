@@ -41,6 +41,7 @@ STORE_AWAY_MAX_S = 20.0  # sockets are closed with 4503 after this long without 
 ORG_IDLE_S = 30.0
 LEASE_CERTAIN = 0.8  # of a lease: what may pass since it was asked for before it is in doubt
 SWEEP_ALL_S = 3.0
+_ABSENT: tuple[int | None, tuple[str, ...], bool] = (None, (), False)
 
 
 class Session(Listener, Protocol):
@@ -48,6 +49,8 @@ class Session(Listener, Protocol):
 
     session_id: str
     nonce: str
+    present: bool
+    ready: bool
     monitors: dict[str, MonitorRef]
     views: dict[str, View]
 
@@ -117,6 +120,7 @@ class Node:
         self.orgs: dict[str, Org] = {}
         self.topics: dict[tuple[str, str], Topic] = {}
         self.sessions: set[Session] = set()
+        self._entered: dict[Session, Org] = {}  # the replica that each session counts in; it may be replaced meanwhile
         self.by_user: defaultdict[tuple[str, str], set[Session]] = defaultdict(set)
         self.monitoring: defaultdict[tuple[str, str], set[Session]] = defaultdict(set)
         self.view_owners: dict[View, Session] = {}
@@ -195,30 +199,33 @@ class Node:
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 
-    async def enter(self, session: Session) -> None:
-        """A session is there. Raises Refused `store_unavailable` where its organization can't be loaded."""
+    async def enter(self, session: Session) -> bool:
+        """
+        A session is there; False where it went while its organization was loaded.
+
+        Raises Refused `store_unavailable` where that can't be loaded.
+        """
         person = session.person
         org = await self.org(person.org)
+        if session.closed:
+            return False
         org.sockets += 1
-        self.sessions.add(session)
+        self._entered[session] = org
         self.by_user[(person.org, person.user_id)].add(session)
+        return True
 
     def leave(self, session: Session) -> bool:
-        """A session has gone; True where it was the person's last one here."""
+        """A session has gone; True where nothing of the person is left here that means that they are there. Idempotent."""
         person = session.person
         key = (person.org, person.user_id)
-        if session not in self.by_user.get(key, ()):
-            return False
-        self.sessions.discard(session)
-        org = self.orgs.get(person.org)
+        org = self._entered.pop(session, None)
         if org is not None:
             org.sockets -= 1
             org.empty_since = time.monotonic()
-        others = self.by_user[key]
-        others.discard(session)
-        if not others:
-            del self.by_user[key]
-        return not any(one.person.role == person.role for one in others)
+            self.by_user[key].discard(session)
+            if not self.by_user[key]:
+                del self.by_user[key]
+        return not any(one.present for one in self.by_user.get(key, ()))
 
     async def org(self, name: str) -> Org:
         """The organization's replica, loaded."""
@@ -357,15 +364,22 @@ class Node:
         for org in self.orgs.values():
             for view in org.views.dirty():
                 session = self.view_owners.get(view)
-                if session is not None:
+                if session is None:
+                    continue
+                try:
                     session.view_frames(view)
+                except Exception:
+                    log.exception("a view failed")  # the others' go on
 
     # -- by the clock ------------------------------------------------------------------------------------------------
 
     async def _timers(self) -> None:
         now = asyncio.get_running_loop().time()
         for session in list(self.sessions):
-            session.on_timer(now)
+            try:
+                session.on_timer(now)
+            except Exception:
+                log.exception("a session's timer failed")  # the others' go on
         gone = time.monotonic() - ORG_IDLE_S
         for name, org in list(self.orgs.items()):
             if not org.sockets and org.empty_since < gone and org.ready is not None and org.ready.done():
@@ -455,6 +469,7 @@ class Node:
             self.spawn(self._do_due(kind, org, conversation_id))
         await self._presence()
         if everything:
+            await self._present_here()
             await self.store.cut_leases(partitions, now)
             await self._idle_and_old(now)
 
@@ -482,7 +497,11 @@ class Node:
             if not self._prefers(p):
                 continue
             for org, conversation_id in await self.store.quiet_since(p, "live", now - self.settings.idle_ms):
-                done = await self.conversations.run(org, conversation_id, lambda _: c.EndIdle())
+                try:
+                    done = await self.conversations.run(org, conversation_id, lambda _: c.EndIdle())
+                except Exception as error:  # one that can't be ended keeps no other one
+                    log.warning("ending an idle conversation failed: %s", getattr(error, "code", type(error).__name__))
+                    continue
                 if done.events:
                     continue
                 ended = done.after.conversation.ended_at if done.after.conversation is not None else 0
@@ -497,6 +516,18 @@ class Node:
         await self.store.erase(org, conversation_id)
         if org in self.orgs:
             self.orgs[org].board.drop(conversation_id)
+
+    async def _present_here(self) -> None:
+        """Set right what the store says of this node: a departure can get lost with the store, or cross an arrival."""
+        for org in list(self.orgs.values()):
+            here = {user: sessions for (name, user), sessions in self.by_user.items() if name == org.org}
+            for user_id, sessions in here.items():
+                there = next((one for one in sessions if one.present and one.ready), None)
+                if there is not None and self.node_id not in org.presence.get(user_id, _ABSENT)[1]:
+                    await self.people.arrive(there.person)
+            for user_id, (_, nodes, _) in list(org.presence.items()):
+                if self.node_id in nodes and not any(one.present for one in here.get(user_id, ())):
+                    await self.people.depart(org.org, user_id)
 
     async def _presence(self) -> None:
         for org in list(self.orgs.values()):

@@ -164,7 +164,7 @@ class Follower:
         """Have `callback` called with each payload of a channel without a log; done when confirmed, awaited or not."""
         assert name not in self._homes, "one callback per name"
         self._channels[name] = callback
-        task = asyncio.get_running_loop().create_task(self._confirmed(name))
+        task = asyncio.get_running_loop().create_task(self._channel(name, callback))
         task.add_done_callback(lambda t: t.cancelled() or t.exception())  # who doesn't await it need not look
         return task
 
@@ -194,6 +194,11 @@ class Follower:
         self._feeds.clear()
 
     # -- subscriptions and where they are --------------------------------------------------------------------------
+
+    async def _channel(self, name: bytes, callback: Callable[[bytes], None]) -> None:
+        if self._channels.get(name) is not callback:
+            raise Unavailable("given up")  # before this ran: subscribing now would be undone by nobody
+        await self._confirmed(name)
 
     async def _confirmed(self, name: bytes) -> None:
         feed = self._home(name)

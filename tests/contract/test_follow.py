@@ -222,24 +222,32 @@ async def test_comparing_repairs_nothing_that_is_on_its_way(world: World, keys: 
 async def test_comparison_waits_for_what_was_published_before_it(
     world: World, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the subscription is slower than the answer about tops, a log that is behind hasn't lost anything yet."""
-    follower, log = world.follower(compare_s=0.05), Recorder(keys)
-    await followed(follower, log)
-    transport = next(iter(follower._feeds.values()))._link.transport  # type: ignore[union-attr]
-    assert transport is not None
-    ask, compared = world.primaries.many, asyncio.Event()
+    """
+    While the subscription is slower than the answer about tops, a log that is behind hasn't lost anything yet.
+
+    Comparisons ask only once the entries are there: one that asked before would wait behind the silent subscription
+    until that is given up, and then repair. Nothing beats, so that a slow machine doesn't give it up either.
+    """
+    follower, log = world.follower(beat_s=60.0, compare_s=0.05), Recorder(keys)
+    ask, filled, compared = world.primaries.many, asyncio.Event(), asyncio.Event()
 
     async def ask_and_tell(*args: Any) -> list[Any]:
+        await filled.wait()
         answer = await ask(*args)
         if answer and answer[0][0] == b"5":
             compared.set()
         return answer
 
     monkeypatch.setattr(world.primaries, "many", ask_and_tell)
+    await followed(follower, log)
+    transport = next(iter(follower._feeds.values()))._link.transport  # type: ignore[union-attr]
+    assert transport is not None
     transport.pause_reading()
     await world.writer.fill(log, 5)
+    filled.set()
     await compared.wait()
     await asyncio.sleep(0)
+    assert log.offset == 0, "the subscription has been silent"
     transport.resume_reading()
     await until(lambda: log.offset == 5)
     assert follower.repaired == 0

@@ -279,7 +279,7 @@ async def test_ctrl_c_ends_the_demo_and_its_children(tmp_path: Path) -> None:
         demo.send_signal(signal.SIGINT)
         async with asyncio.timeout(3):
             assert await demo.wait() == 0
-    for part in ("console    http://127.0.0.1:", "/desk", "supervisor Ana Ortiz", "may not take over", "admin", "eyJ"):
+    for part in ("console    http://127.0.0.1:", "/desk", "supervisor Ana Ortiz", "but not take over", "admin", "eyJ"):
         assert part in text
     assert not processes_of_session(hub_pid)
     assert not list(tmp_path.glob("hub-demo-*"))
