@@ -92,7 +92,7 @@ async def run_demo(args: argparse.Namespace) -> int:
         personas.write_text(json.dumps({"personas": _personas(secret)}), encoding="utf-8")
         try:
             port = free_port(args.host, args.port)
-            if port != args.port:
+            if args.port not in (0, port):
                 print(f"Port {args.port} is in use; taking {port}.", flush=True)
             print("Starting the hub and its store ...", flush=True)
             async with start_hub(
