@@ -80,12 +80,6 @@ def partition_of(id_: str) -> int | None:
     return int(found[1], 16) if found else None
 
 
-def id_hash(kind: str, id_: str) -> bytes:
-    """Signed 64-bit decimal that stands for an id: the engine keeps a set of these as packed integers, 8 bytes each."""
-    digest = blake2b(_joined((kind, id_)), digest_size=8).digest()
-    return b"%d" % int.from_bytes(digest, "little", signed=True)
-
-
 def new_tag() -> bytes:
     """
     Random tag of a log entry or a version: decimal digits, 1 to 2^31 - 1, never `0` (which stands before the first
@@ -138,8 +132,12 @@ class Keys:
         return b"%bp:%b/%b" % (self._bases[p], org.encode(), conversation_id.encode())
 
     def seen(self, p: int, org: str, conversation_id: str, k: int) -> bytes:
-        """Set number `k`: hashes (`id_hash`) of the ids that were taken in."""
-        return b"%bd:%b/%b:%d" % (self._bases[p], org.encode(), conversation_id.encode(), k)
+        """Set number `k`: hashes of the ids that were taken in."""
+        return b"%b:%d" % (self.seen_base(p, org, conversation_id), k)
+
+    def seen_base(self, p: int, org: str, conversation_id: str) -> bytes:
+        """What the names of the sets (`seen`) begin with; scripts add `:<k>`."""
+        return b"%bd:%b/%b" % (self._bases[p], org.encode(), conversation_id.encode())
 
     def actions(self, p: int, org: str, conversation_id: str) -> bytes:
         """List: actions for the platform that it has not reported yet."""
@@ -172,10 +170,6 @@ class Keys:
     def request(self, p: int, org: str, role: str, user_id: str, req: str) -> bytes:
         """String, 10 minutes: a request and its answer. Two organizations may have equal user ids."""
         return f"{self._bases[p].decode()}r:{org}/{role}/{user_id}/{req}".encode()
-
-    def takeover(self, takeover_id: str) -> bytes:
-        """Hash, 60 s: a prepared takeover. Raises ValueError where the id isn't one of ours."""
-        return self._by_id(b"x:", takeover_id)
 
     def session(self, session_id: str) -> bytes:
         """Hash, 60 s: a session. Raises ValueError where the id isn't one of ours."""

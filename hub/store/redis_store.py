@@ -136,10 +136,9 @@ class RedisStore:
 
     # -- conversations -----------------------------------------------------------------------------------------------
 
-    def _names(self, org: str, conversation_id: str) -> tuple[int, bytes, bytes]:
-        """Partition, base of the keys, member `<org>/<conversation>`."""
-        p = partition(org, conversation_id)
-        return p, self.keys.base(p), f"{org}/{conversation_id}".encode()
+    def _place(self, org: str, conversation_id: str) -> tuple[int, bytes]:
+        """Partition, and the member `<org>/<conversation>` of its indexes."""
+        return partition(org, conversation_id), f"{org}/{conversation_id}".encode()
 
     def _wake(self, base: bytes, org: str, connector: str) -> bytes:
         """Channel on which a platform's nodes are woken."""
@@ -147,8 +146,8 @@ class RedisStore:
 
     async def load(self, org: str, conversation_id: str, *, lane: str = "commit") -> Loaded:
         """The conversation as of now. Raises Refused `store_unavailable`."""
-        _, base, member = self._names(org, conversation_id)
-        key = base + b"c:" + member
+        p = partition(org, conversation_id)
+        key = self.keys.conversation(p, org, conversation_id)
         time, fields = await self.many(
             [self.primaries.call(lane, key, b"TIME"), self.primaries.call(lane, key, b"HGETALL", key)]
         )
@@ -160,36 +159,38 @@ class RedisStore:
 
     async def seen(self, org: str, conversation_id: str, hashes: Sequence[bytes]) -> list[bool]:
         """Which of these ids the conversation has taken in."""
-        _, base, member = self._names(org, conversation_id)
-        count = int(await self.call("commit", base, b"HGET", base + b"c:" + member, b"dn") or 0)
+        p = partition(org, conversation_id)
+        base = self.keys.base(p)
+        count = int(
+            await self.call("commit", base, b"HGET", self.keys.conversation(p, org, conversation_id), b"dn") or 0
+        )
         known = [False] * len(hashes)
         for k in range(count // 500 + 1):
-            reply = await self.call("commit", base, b"SMISMEMBER", b"%bd:%b:%d" % (base, member, k), *hashes)
+            reply = await self.call("commit", base, b"SMISMEMBER", self.keys.seen(p, org, conversation_id, k), *hashes)
             known = [was or bool(is_) for was, is_ in zip(known, reply, strict=True)]
         return known
 
     async def commit(self, commit: Commit, *, lane: str = "commit") -> Committed | Conflict | Repeated | NotDue:
         """One script; see the port."""
-        _, base, member = self._names(commit.org, commit.conversation_id)
-        connector = f"{commit.org}/{commit.connector}".encode()
-        request = b""
-        if commit.request is not None:
-            request = self._request_key(base, commit.request)
+        p, member = self._place(commit.org, commit.conversation_id)
+        base = self.keys.base(p)
+        request = b"" if commit.request is None else self._request_key(p, commit.request)
+        named, org, conversation_id = self.keys, commit.org, commit.conversation_id
         keys = [
-            base + b"c:" + member,
-            base + b"t:" + member,
-            base + b"d:" + member,
-            base + b"p:" + member,
-            base + b"live",
-            base + b"closed",
-            base + b"board:" + commit.org.encode(),
-            base + b"boardtop:" + commit.org.encode(),
-            base + b"o:" + member,
-            base + b"due:" + connector,
-            base + b"g:" + member,
-            base + b"due",
-            base + b"ledger",
-            request or base + b"r",
+            named.conversation(p, org, conversation_id),
+            named.transcript(p, org, conversation_id),
+            named.seen_base(p, org, conversation_id),
+            named.panels(p, org, conversation_id),
+            named.live(p),
+            named.closed(p),
+            named.board(p, org),
+            named.board_top(p, org),
+            named.actions(p, org, conversation_id),
+            named.due(p, f"{org}/{commit.connector}"),
+            named.segments(p, org, conversation_id),
+            named.due(p),
+            named.ledger(p),
+            request or named.base(p) + b"r",
         ]
         answer = b""
         if commit.request is not None:
@@ -248,19 +249,20 @@ class RedisStore:
         return [_appended(reply) for reply in replies]
 
     def _append(self, one: Append, now: bytes) -> asyncio.Future[Any]:
-        _, base, member = self._names(one.org, one.conversation_id)
-        org = one.org.encode()
+        p, member = self._place(one.org, one.conversation_id)
+        base = self.keys.base(p)
+        named, org, conversation_id = self.keys, one.org, one.conversation_id
         connector = one.action_connector if one.action else ""
         keys = (
-            base + b"c:" + member,
-            base + b"t:" + member,
-            base + b"d:" + member,
-            base + b"p:" + member,
-            base + b"live",
-            base + b"board:" + org,
-            base + b"boardtop:" + org,
-            base + b"o:" + member,
-            base + b"due:%b/%b" % (org, connector.encode()),
+            named.conversation(p, org, conversation_id),
+            named.transcript(p, org, conversation_id),
+            named.seen_base(p, org, conversation_id),
+            named.panels(p, org, conversation_id),
+            named.live(p),
+            named.board(p, org),
+            named.board_top(p, org),
+            named.actions(p, org, conversation_id),
+            named.due(p, f"{org}/{connector}"),
         )
         seen = one.seen
         args = (
@@ -288,8 +290,12 @@ class RedisStore:
 
     async def snapshot(self, org: str, conversation_id: str, *, entries: int = 200) -> Snapshot | None:
         """A conversation, its panels and its newest entries as of one moment; None where there is none."""
-        _, base, member = self._names(org, conversation_id)
-        keys = [base + b"c:" + member, base + b"p:" + member, base + b"t:" + member]
+        p = partition(org, conversation_id)
+        keys = [
+            self.keys.conversation(p, org, conversation_id),
+            self.keys.panels(p, org, conversation_id),
+            self.keys.transcript(p, org, conversation_id),
+        ]
         time, fields, panels, newest = await self.script("commit", SNAPSHOT, keys, [b"%d" % entries])
         if not fields:
             return None
@@ -303,9 +309,9 @@ class RedisStore:
         self, org: str, conversation_id: str, *, from_offset: int, to_offset: int | None = None, count: int = 500
     ) -> list[StoredEntry]:
         """Entries from an offset on (inclusive), oldest first; the caller goes on behind the last."""
-        _, base, member = self._names(org, conversation_id)
+        p = partition(org, conversation_id)
         end = b"+" if to_offset is None else b"%d" % to_offset
-        key = base + b"t:" + member
+        key = self.keys.transcript(p, org, conversation_id)
         reply = await self.call("ingest", key, b"XRANGE", key, b"%d" % from_offset, end, b"COUNT", b"%d" % count)
         return [stored_entry(id, entry) for id, entry in reply]
 
@@ -313,16 +319,16 @@ class RedisStore:
         self, org: str, conversation_id: str, *, before: int | None, count: int
     ) -> list[StoredEntry]:
         """Entries before an offset (exclusive; None: the newest), newest first."""
-        _, base, member = self._names(org, conversation_id)
-        key = base + b"t:" + member
+        p = partition(org, conversation_id)
+        key = self.keys.transcript(p, org, conversation_id)
         end = b"+" if before is None else b"(%d-0" % before
         reply = await self.call("ingest", key, b"XREVRANGE", key, end, b"-", b"COUNT", b"%d" % count)
         return [stored_entry(id, entry) for id, entry in reply]
 
     async def segments(self, org: str, conversation_id: str) -> list[bytes]:
         """Closed segments, JSON each, in the order in which they closed."""
-        _, base, member = self._names(org, conversation_id)
-        key = base + b"g:" + member
+        p = partition(org, conversation_id)
+        key = self.keys.segments(p, org, conversation_id)
         return [entry[1] for _, entry in await self.call("commit", key, b"XRANGE", key, b"-", b"+")]
 
     async def erase(self, org: str, conversation_id: str) -> None:
@@ -331,20 +337,23 @@ class RedisStore:
 
         The ledger stays, and rows in the board's log until newer ones have pushed them out.
         """
-        _, base, member = self._names(org, conversation_id)
-        count, connector = await self.call("commit", base, b"HMGET", base + b"c:" + member, b"dn", b"conn")
+        p, member = self._place(org, conversation_id)
+        base = self.keys.base(p)
+        count, connector = await self.call(
+            "commit", base, b"HMGET", self.keys.conversation(p, org, conversation_id), b"dn", b"conn"
+        )
         names = [base + kind + b":" + member for kind in (b"c", b"t", b"g", b"p", b"o")]
-        names += [b"%bd:%b:%d" % (base, member, k) for k in range(int(count or 0) // 500 + 1)]
+        names += [self.keys.seen(p, org, conversation_id, k) for k in range(int(count or 0) // 500 + 1)]
         await self.call("commit", base, b"UNLINK", *names)
-        due = base + b"due:%b/%b" % (org.encode(), connector or b"")
-        for index in (base + b"closed", base + b"live", due):
+        due = self.keys.due(p, f"{org}/{(connector or b'').decode()}")
+        for index in (self.keys.closed(p), self.keys.live(p), due):
             await self.call("commit", base, b"ZREM", index, member)
-        await self.call("commit", base, b"ZREM", base + b"due", b"lease:" + member, b"wrapup:" + member)
+        await self.call("commit", base, b"ZREM", self.keys.due(p), b"lease:" + member, b"wrapup:" + member)
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
-    def _request_key(self, base: bytes, request: Request) -> bytes:
-        return base + f"r:{request.org}/{request.role}/{request.user_id}/{request.req}".encode()
+    def _request_key(self, p: int, request: Request) -> bytes:
+        return self.keys.request(p, request.org, request.role, request.user_id, request.req)
 
     def _asker_key(self, request: Request) -> bytes:
         """The same request where only the asker is known: finds a `req` used for another conversation."""
@@ -353,8 +362,7 @@ class RedisStore:
 
     async def committed(self, org: str, conversation_id: str, request: Request) -> Repeated | None:
         """What the same request was answered when it was committed to this conversation, or None."""
-        _, base, _ = self._names(org, conversation_id)
-        return await self._answered(self._request_key(base, request))
+        return await self._answered(self._request_key(partition(org, conversation_id), request))
 
     async def _answered(self, key: bytes) -> Repeated | None:
         value = await self.call("commit", key, b"GET", key)
@@ -394,12 +402,11 @@ class RedisStore:
 
     async def renew(self, p: int, leases: Sequence[Lease]) -> list[bool]:
         """Extend leases of one partition; False where it isn't theirs any more."""
-        base = self.keys.base(p)
-        keys = [base + b"due"]
+        keys = [self.keys.due(p)]
         args = [b"%d" % self._settings.lease_ms]
         for one in leases:
             member = f"{one.org}/{one.conversation_id}".encode()
-            keys.append(base + b"c:" + member)
+            keys.append(self.keys.conversation(p, one.org, one.conversation_id))
             args += [b"lease:" + member, one.monitor_id.encode(), one.session.encode()]
         reply = await self.script("commit", RENEW, keys, args)
         return [bool(kept) for kept in reply[1]]
@@ -435,15 +442,15 @@ class RedisStore:
             most = (b"%d" % (furthest + 500), b"+inf", b"LIMIT", b"0", b"1000")
             calls.append(self.primaries.call("commit", key, b"ZRANGEBYSCORE", key, *most))
         for p, members in zip(partitions, await self.many(calls), strict=True):
-            base = self.keys.base(p)
             for member in members:
                 if member.startswith(b"lease:"):
-                    keys = [base + b"due", base + b"c:" + member[6:]]
+                    org, conversation_id = _split(member[6:])
+                    keys = [self.keys.due(p), self.keys.conversation(p, org, conversation_id)]
                     await self.script("commit", CUT, keys, [member, b"%d" % furthest])
 
     async def drop_due(self, kind: str, org: str, conversation_id: str) -> None:
         """Nothing of this kind is due any more."""
-        p, _, member = self._names(org, conversation_id)
+        p, member = self._place(org, conversation_id)
         key = self.keys.due(p)
         await self.call("commit", key, b"ZREM", key, kind.encode() + b":" + member)
 
@@ -457,7 +464,7 @@ class RedisStore:
 
     async def touch_live(self, org: str, conversation_id: str, at_ms: int) -> None:
         """Something is still open there: look again later."""
-        p, _, member = self._names(org, conversation_id)
+        p, member = self._place(org, conversation_id)
         key = self.keys.live(p)
         await self.call("commit", key, b"ZADD", key, b"XX", b"%d" % at_ms, member)
 
@@ -477,10 +484,9 @@ class RedisStore:
 
     async def rows(self, p: int, org: str, conversation_ids: Sequence[str]) -> list[tuple[Any, ...]]:
         """Per conversation: row, extra, row_at, awaiting, since, messages (None where missing)."""
-        base = self.keys.base(p)
         calls = []
         for conversation_id in conversation_ids:
-            key = base + f"c:{org}/{conversation_id}".encode()
+            key = self.keys.conversation(p, org, conversation_id)
             fields = (b"row", b"extra", b"row_at", b"awaiting", b"since", b"messages")
             calls.append(self.primaries.call("ingest", key, b"HMGET", key, *fields))
         return await self.many(calls)
@@ -509,8 +515,8 @@ class RedisStore:
         asked = (b"row", b"extra", b"awaiting", b"since", b"messages", f"w:{watched_by or ''}".encode())
         rows = []
         for _, conversation_id in chosen:
-            _, base, member = self._names(org, conversation_id)
-            key = base + b"c:" + member
+            p = partition(org, conversation_id)
+            key = self.keys.conversation(p, org, conversation_id)
             rows.append(self.primaries.call("ingest", key, b"HMGET", key, *asked))
         return [
             Listed(place, with_counters(row, awaiting, since, messages), extra, watched is not None)
@@ -586,15 +592,20 @@ class RedisStore:
     async def claim(self, p: int, org: str, connector: str, *, again: bool = False) -> list[tuple[str, bytes]]:
         """The next action of each conversation that has one due: (conversation, action). `again`: also claimed ones."""
         base = self.keys.base(p)
-        key = base + b"due:" + f"{org}/{connector}".encode()
+        key = self.keys.due(p, f"{org}/{connector}")
         args = [base, b"%d" % self._settings.action_repeat_ms, b"200", b"1" if again else b"0"]
         reply = await self.script("commit", CLAIM, [key], args)
         return [(_split(member)[1], action) for member, action in zip(reply[::2], reply[1::2], strict=True)]
 
     async def report(self, org: str, connector: str, conversation_id: str, action_id: str) -> bool:
         """The platform has done its first action; False where it wasn't the first one, or isn't this platform's."""
-        _, base, member = self._names(org, conversation_id)
-        keys = [base + b"o:" + member, base + b"due:" + f"{org}/{connector}".encode(), base + b"c:" + member]
+        p, member = self._place(org, conversation_id)
+        base = self.keys.base(p)
+        keys = [
+            self.keys.actions(p, org, conversation_id),
+            self.keys.due(p, f"{org}/{connector}"),
+            self.keys.conversation(p, org, conversation_id),
+        ]
         args = [action_id.encode(), member, self._wake(base, org, connector), connector.encode()]
         return bool(await self.script("commit", REPORT, keys, args))
 

@@ -21,12 +21,13 @@ from hub.domain.errors import Refused
 from hub.domain.grants import Person
 from hub.protocol import platform as p
 from hub.service.conversations import Conversations
+from hub.service.ids import id_hash
 from hub.service.ingest import Ingest, Result
 from hub.service.messaging import Messaging
 from hub.service.ports import Append, Appended, Commit, Committed, Conflict, Loaded, NotDue, Repeated, Request
 from hub.settings import ChannelSettings, QueueSettings, Settings
 from hub.store.follow import Follower
-from hub.store.keys import Keys, id_hash, partition
+from hub.store.keys import Keys, partition
 from hub.store.redis_store import SCRIPTS, RandomIds, RedisStore
 from hub.store.topology import Primaries
 from tests.support.engines import Engines
