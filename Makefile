@@ -65,7 +65,7 @@ browser: setup ## the pages in Chromium
 	$(PYTEST) -m browser $(ARGS)
 
 soak: setup ## long runs: contests and kills by the thousand
-	HUB_CONTESTS=20000 HUB_KILLS=500 HUB_CROSSINGS=50 $(PYTEST) tests/faults tests/property --timeout 0 $(ARGS)
+	SOAK_CONTESTS=20000 SOAK_KILLS=500 SOAK_CROSSINGS=50 $(PYTEST) tests/faults tests/property --timeout 0 $(ARGS)
 
 bench: setup ## the hub's promises, measured; alone on the machine
 	$(BIN)/python -m clients.load.bench $(ARGS)

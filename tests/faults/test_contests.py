@@ -7,7 +7,7 @@ import os
 from tests.support.centre import Centre, Story, confirm
 from tests.support.socket import Json, Socket
 
-CONTESTS = int(os.environ.get("HUB_CONTESTS", "1000"))
+CONTESTS = int(os.environ.get("SOAK_CONTESTS", "1000"))
 NAMES = ("ana", "bo", "cy", "di", "ed", "fay", "gus", "hal")
 AT_ONCE = 10
 

@@ -13,7 +13,7 @@ from tests.support.centre import Centre, Story, confirm
 from tests.support.processes import HubProcess
 from tests.support.socket import Json, Socket
 
-ROUNDS = int(os.environ.get("HUB_CROSSINGS", "1"))
+ROUNDS = int(os.environ.get("SOAK_CROSSINGS", "1"))
 
 
 class Restless:

@@ -21,7 +21,7 @@ from tests.support.centre import Centre, Connector, Story, confirm, participant
 from tests.support.processes import HubProcess, Relay, StoreProcess
 from tests.support.socket import Json, Socket, eventually
 
-ROUNDS = int(os.environ.get("HUB_KILLS", "1"))
+ROUNDS = int(os.environ.get("SOAK_KILLS", "1"))
 AWAITS_MAX = 40
 
 

@@ -50,8 +50,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreProcess]:
 
 @pytest.fixture(scope="session")
 def nodes(store: StoreProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HubProcess, HubProcess]]:
-    """Two hubs over one real store."""
-    pair = tuple(HubProcess(tmp_path_factory.mktemp(name), redis_url=store.url) for name in ("east", "west"))
+    """Two hubs over one real store; contests ask faster than people may."""
+    config = CONFIG + "commands_per_s = 5000\ncommands_burst = 5000\n"  # its last table is [limits]
+    pair = tuple(
+        HubProcess(tmp_path_factory.mktemp(name), redis_url=store.url, config=config) for name in ("east", "west")
+    )
     for process in pair:
         process.start()
     yield pair[0], pair[1]
