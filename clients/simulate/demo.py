@@ -204,7 +204,7 @@ async def _route_guests(url: str, secret: str) -> None:
                 if not conversation_id.startswith("cnv_") or conversation_id in begun:
                     continue
                 begun[conversation_id] = len(begun)
-                sub, name = agents[len(begun) % len(agents)]
+                sub, name = agents[(len(begun) - 1) % len(agents)]
                 data = {"participant_id": f"prt_{sub}_{len(begun)}", "purpose": "agent", "user_id": sub, "name": name}
                 await platform.push_event(
                     {
