@@ -22,10 +22,6 @@ class CustomerSession(WatchingSession):
     roles = frozenset({"customer"})
     present = False
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.watches = {}
-
     def _conversation(self, named: str) -> str:
         own = self.person.conversation or ""
         if named and named != own:

@@ -23,7 +23,6 @@ class StaffSession(WatchingSession):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.watches = {}
         self._told: set[str] = set()  # takeovers and wrap-ups that this session was told of
         self._view_commands: dict[str, dict[str, Any]] = {}
         self._stale_views: set[str] = set()

@@ -7,13 +7,14 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import orjson
 
 from hub.domain.conversation import Conversation, Situation
 from hub.domain.errors import Refused
-from hub.edge.session import BaseSession
+from hub.edge.session import BaseSession, Socket
 from hub.fanout.watch import PURPOSES, Item, Watch
 from hub.protocol.cursor import parse_cursor
 from hub.protocol.encode import encode_event
@@ -25,18 +26,22 @@ SNAPSHOT_READS_MAX = 20
 READ_AT_ONCE = 500
 AGAIN_S = 0.5  # between two tries while the store is away
 
+if TYPE_CHECKING:
+    from hub.edge.parts import Parts
+
 log = logging.getLogger(__name__)
 
 
 class WatchingSession(BaseSession):
     """A session with a place in some conversations."""
 
-    watches: dict[str, Watch]
-    _locks: WeakValueDictionary[str, asyncio.Lock]  # of conversations that something is read of right now
+    def __init__(self, parts: Parts, socket: Socket, address: str) -> None:
+        super().__init__(parts, socket, address)
+        self.watches: dict[str, Watch] = {}
+        # Of conversations that something is read of right now.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def _lock(self, conversation_id: str) -> asyncio.Lock:
-        if not hasattr(self, "_locks"):
-            self._locks = WeakValueDictionary()
         return self._locks.setdefault(conversation_id, asyncio.Lock())
 
     async def surely(self, work: Callable[[], Awaitable[None]]) -> bool:

@@ -75,9 +75,6 @@ class Session(Listener, Protocol):
     def view_frames(self, view: View) -> None:
         """A view may have changed."""
 
-    def topic_restarts(self, conversation_id: str, reason: str) -> None:
-        """The conversation's log is another one: start again from a snapshot."""
-
     def close(self, code: int, reason: str, retry_ms: int | None = None) -> None:
         """Say why, then close."""
 
@@ -301,9 +298,7 @@ class Node:
         topic.watches.clear()
         self._drop_topic(topic)
         for watch in watches:
-            session = watch.listener
-            assert isinstance(session, object)
-            session.topic_restarts(topic.conversation_id, reason)  # type: ignore[attr-defined]
+            watch.listener.topic_restarts(topic.conversation_id, reason)
 
     # -- what a board's change means for people ----------------------------------------------------------------------
 

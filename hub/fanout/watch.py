@@ -56,6 +56,9 @@ class Listener(Protocol):
     def lease_ends(self, conversation_id: str) -> float:
         """Loop time up to which the monitor's lease is certain."""
 
+    def topic_restarts(self, conversation_id: str, reason: str) -> None:
+        """The conversation's log is another one: start again from a snapshot."""
+
     def watch_idle(self, watch: Watch) -> None:
         """A watch has lost its last right."""
 

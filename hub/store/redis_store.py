@@ -342,7 +342,8 @@ class RedisStore:
         count, connector = await self.call(
             "commit", base, b"HMGET", self.keys.conversation(p, org, conversation_id), b"dn", b"conn"
         )
-        names = [base + kind + b":" + member for kind in (b"c", b"t", b"g", b"p", b"o")]
+        kept = (self.keys.conversation, self.keys.transcript, self.keys.segments, self.keys.panels, self.keys.actions)
+        names = [name(p, org, conversation_id) for name in kept]
         names += [self.keys.seen(p, org, conversation_id, k) for k in range(int(count or 0) // 500 + 1)]
         await self.call("commit", base, b"UNLINK", *names)
         due = self.keys.due(p, f"{org}/{(connector or b'').decode()}")

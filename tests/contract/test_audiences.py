@@ -77,6 +77,10 @@ class Recorder:
         """Never: what isn't theirs must be kept away by the header."""
         return float("inf")
 
+    def topic_restarts(self, conversation_id: str, reason: str) -> None:
+        """No history is replaced here."""
+        raise AssertionError(reason)
+
     def watch_idle(self, watch: Watch) -> None:
         """Stay; a right may come back."""
 
