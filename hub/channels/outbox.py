@@ -41,6 +41,7 @@ class Line:
         self.channels: dict[bytes, int] = {}
         self.busy: asyncio.Task[None] | None = None
         self.heard: asyncio.Future[Any] | None = None  # done when its channels are subscribed
+        self.joining: dict[Platform, set[bytes]] = {}  # what each socket got before it was given all that waits
 
 
 class Outbox:
@@ -67,11 +68,15 @@ class Outbox:
                 return_exceptions=True,  # one that isn't confirmed yet will be: until then we look by the clock
             )
         line.platforms.append(platform)  # at once: it may leave while this waits
+        line.joining[platform] = set()
         assert line.heard is not None
-        await asyncio.shield(line.heard)
-        if platform.closed:
-            return
-        await asyncio.gather(*(self._claim(key, p, again=True) for p in self._node.store.partitions()))
+        try:
+            await asyncio.shield(line.heard)
+            if platform.closed:
+                return
+            await asyncio.gather(*(self._claim(key, p, again=platform) for p in self._node.store.partitions()))
+        finally:
+            del line.joining[platform]
 
     def leave(self, platform: Platform) -> None:
         """It has gone."""
@@ -100,14 +105,21 @@ class Outbox:
         finally:
             line.busy = None
 
-    async def _claim(self, key: tuple[str, str], p: int, *, again: bool = False) -> None:
+    async def _claim(self, key: tuple[str, str], p: int, *, again: Platform | None = None) -> None:
+        """Send what is due; `again`: a socket that has just come, which gets what others were given and didn't report."""
         if key not in self._lines:
             return  # nobody here: others may claim it
-        for _, action in await self._node.store.claim(p, *key, again=again):
+        for _, action in await self._node.store.claim(p, *key, again=again is not None):
             line = self._lines.get(key)
             if line is None:
                 return  # claimed, and due again when the claim is over
-            line.platforms[-1].send(action.partition(b" ")[2])
+            platform = line.platforms[-1]
+            given = line.joining.get(platform)
+            if given is not None:
+                if again is platform and action in given:
+                    continue  # became due, and was sent to it, while it was joining
+                given.add(action)
+            platform.send(action.partition(b" ")[2])
 
     def start(self) -> None:
         """Begin to look for what is due again."""
