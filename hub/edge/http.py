@@ -237,6 +237,10 @@ class _Figures:
             "hub_follow_repaired_entries": ("Entries that came by repair.", node.follower.repaired),
             "hub_follow_resets": ("Logs that had to start again.", node.follower.resets),
             "hub_store_ok": ("1 while the store answers.", int(node.store_ok)),
+            "hub_store_replaced": ("Times another store was found than before.", node.store_replaced),
+            "hub_clock_offset_seconds": ("The store's clock less this node's.", node.clock_offset_ms / 1000),
+            "hub_stalled_seconds": ("Time this process stood still, in stalls of 1 s or more.", node.stalled_s),
+            "hub_draining": ("1 while this node ends.", int(node.draining)),
             "hub_nodes": ("Nodes that live.", len(node.alive)),
         }
         families = [sockets]

@@ -41,6 +41,9 @@ STORE_AWAY_MAX_S = 20.0  # sockets are closed with 4503 after this long without 
 ORG_IDLE_S = 30.0
 LEASE_CERTAIN = 0.8  # of a lease: what may pass since it was asked for before it is in doubt
 SWEEP_ALL_S = 3.0
+TIMERS_S = 0.5
+STALL_S = 1.0  # a process that stood still this long says so
+CLOCK_APART_MS = 500
 _ABSENT: tuple[int | None, tuple[str, ...], bool] = (None, (), False)
 
 
@@ -124,9 +127,13 @@ class Node:
         self.revoked: dict[str, int] = {}
         self.alive: list[str] = [node_id]
         self.store_ok = False
+        self.store_replaced = 0
+        self.clock_offset_ms = 0  # the store's clock less this node's
+        self.stalled_s = 0.0
         self.draining = False
         self._store_seen = time.monotonic()
         self._incarnation = ""
+        self._timed = 0.0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -142,11 +149,12 @@ class Node:
         await self.follower.channel(self.store.node_channel(self.node_id), self.told)
         await self.beat()
         settings = self.settings
+        self._timed = asyncio.get_running_loop().time()
         self._loops = [
             asyncio.create_task(self._every(settings.beat_ms / 1000, self.beat)),
             asyncio.create_task(self._every(settings.sweep_ms / 1000, self._sweep)),
             asyncio.create_task(self._every(settings.lease_renew_ms / 1000, self._renew)),
-            asyncio.create_task(self._every(0.5, self._timers)),
+            asyncio.create_task(self._every(TIMERS_S, self._timers)),
         ]
         if settings.tick_ms:
             self._loops.append(asyncio.create_task(self._ticks(settings.tick_ms / 1000)))
@@ -190,7 +198,8 @@ class Node:
             try:
                 await work()
             except Refused as refused:
-                log.warning("%s: %s", work.__name__, refused.code)
+                if self.store_ok:  # else the beat has said so
+                    log.warning("%s: %s (%s)", work.__name__, refused.code, refused.__cause__)
             except Exception:
                 log.exception("%s failed", work.__name__)
 
@@ -370,6 +379,7 @@ class Node:
 
     async def _timers(self) -> None:
         now = asyncio.get_running_loop().time()
+        self._notice_stall(now)
         for session in list(self.sessions):
             try:
                 session.on_timer(now)
@@ -381,22 +391,42 @@ class Node:
                 del self.orgs[name]
                 org.stop()
 
+    def _notice_stall(self, now: float) -> None:
+        """Paused, starved of processor time, or kept by one long step: everything here was as late."""
+        late, self._timed = now - self._timed - TIMERS_S, now
+        if late < STALL_S:
+            return
+        self.stalled_s += late
+        log.warning("this process stood still for %.1f s", late)
+
+    def _compare_clocks(self, store_ms: int) -> None:
+        """Ours is for what is shown only, but times that jump confuse people: say it once each way."""
+        offset, before = store_ms - self.now_ms(), self.clock_offset_ms
+        self.clock_offset_ms = offset
+        if (abs(offset) > CLOCK_APART_MS) != (abs(before) > CLOCK_APART_MS):
+            log.warning("this node's clock and the store's are %d ms apart", abs(offset))
+
     async def beat(self) -> None:
         try:
             self.alive = await self.store.beat(self.node_id, self.now_ms())
             incarnation = await self.store.incarnation()
             self.revoked = await self.store.revoked()
-        except Refused:
+        except Refused as refused:
+            if self.store_ok:
+                log.error("the store is away: %s", refused.__cause__)
             self.store_ok = False
             if time.monotonic() - self._store_seen > STORE_AWAY_MAX_S:
                 for session in list(self.sessions):
                     session.close(4503, "the store has been unavailable for too long")
             return
+        if not self.store_ok and self._timed:
+            log.warning("the store answers again after %.1f s", time.monotonic() - self._store_seen)
         self.store_ok = True
         self._store_seen = time.monotonic()
         if incarnation != self._incarnation:
             log.error("this is another store than before; everybody starts again")
             self._incarnation = incarnation
+            self.store_replaced += 1
             for session in list(self.sessions):
                 session.close(4503, "the store was replaced")
             for name, org in list(self.orgs.items()):
@@ -454,6 +484,7 @@ class Node:
 
     async def _sweep(self) -> None:
         now = await self.store.now_ms()
+        self._compare_clocks(now)
         everything = time.monotonic() - self._swept_all >= SWEEP_ALL_S
         partitions = list(self.store.partitions())
         if everything:

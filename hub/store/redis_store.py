@@ -89,11 +89,9 @@ def time_ms(reply: Sequence[bytes]) -> int:
     return int(reply[0]) * 1000 + int(reply[1]) // 1000
 
 
-def _translated(error: Exception) -> Exception:
-    """A connection's error as a refusal; what the server says of a command of ours is our own mistake."""
-    if isinstance(error, Unavailable):
-        return store_unavailable("none")
-    return store_unavailable("unknown") if isinstance(error, Unknown) else error
+def _translated(error: Unavailable | Unknown) -> Refused:
+    """A connection's error as a refusal, to be raised from it: whoever keeps the log finds the reason there."""
+    return store_unavailable("none" if isinstance(error, Unavailable) else "unknown")
 
 
 class RedisStore:
@@ -107,7 +105,7 @@ class RedisStore:
     # -- calls, with the errors translated ---------------------------------------------------------------------------
 
     async def call(self, lane: str, key: bytes, *args: bytes) -> Any:
-        """One command. Raises Refused `store_unavailable`."""
+        """One command. Raises Refused `store_unavailable`; ReplyError: what the server says of it is our own mistake."""
         return await self._answer(lambda: self.primaries.call(lane, key, *args))
 
     async def script(self, lane: str, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
@@ -117,8 +115,8 @@ class RedisStore:
     async def _answer(self, send: Callable[[], asyncio.Future[Any]]) -> Any:
         try:
             return await send()
-        except (Unavailable, Unknown, ReplyError) as error:
-            raise _translated(error) from None
+        except (Unavailable, Unknown) as error:
+            raise _translated(error) from error
 
     async def many(self, calls: Iterable[asyncio.Future[Any]]) -> list[Any]:
         """Answers of calls that were sent together. Raises Refused `store_unavailable` if any is missing."""
@@ -130,8 +128,10 @@ class RedisStore:
             except (Unavailable, Unknown, ReplyError) as error:
                 if missing is None or isinstance(error, Unknown):
                     missing = error
+        if isinstance(missing, Unavailable | Unknown):
+            raise _translated(missing) from missing
         if missing is not None:
-            raise _translated(missing) from None
+            raise missing
         return replies
 
     # -- conversations -----------------------------------------------------------------------------------------------
