@@ -63,8 +63,9 @@ async def one_takeover(centre: Centre, ana: Socket, devices: list[Device], chanc
             await device.go(device.line)
         if device.line is not None and chance.random() < 0.4:
             lost.append(device.go(device.line))
-    ok, *_ = await asyncio.gather(confirm(ana, prepared), *lost)
-    takeover_id = str(ok["takeover_id"])
+    confirming = asyncio.create_task(confirm(ana, prepared))
+    await asyncio.gather(*lost)
+    takeover_id = str((await confirming)["takeover_id"])
     for device in devices:
         if device.line is None:
             await device.come()
