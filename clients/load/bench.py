@@ -7,6 +7,7 @@ measured, ratio and result, and optionally a JSON report.
     ingest      messages a second by NDJSON requests of 100 over 10,000 conversations
     monitors    age of messages at the monitors' sockets: 1,000 a second over 2,000 monitored conversations, tens
     takeover    takeover.confirm to the agent's takeover.notified
+    readers     800 monitors beside 200 stuck desks: what they wait, what the node's memory grows by
     views       10,000 live conversations: first complete snapshot of a node's first viewer, memory of the node
 """
 
@@ -28,6 +29,7 @@ from clients.load.measure import (
     memory,
     monitor_freshness,
     names,
+    stuck_readers,
     takeover_notice,
 )
 
@@ -76,10 +78,22 @@ async def measure_takeover(hub: HubProcess, scale: float) -> Measured:
     return [Figure("takeover.confirm to the agent's frame, p99", "ms", 25, found["notice_ms"]["p99"])], found
 
 
+async def measure_readers(hub: HubProcess, scale: float) -> Measured:
+    """200 of 1,000 sockets are stuck."""
+    found = await stuck_readers(Target(hub.url, hub.secret), hub, int(1_000 * scale), 25)
+    share = found["beside_ms"]["p99"] / found["quiet_ms"]["p99"]
+    return [
+        Figure("200 of 1,000 sockets stuck: p99 of the others, to quiet", "ratio", 2, share),
+        Figure("the stuck dropped 10 s later", "sockets", found["stuck"], found["out"], at_least=True),
+        Figure("the node's memory grew by", "MiB", 1.5 * found["stuck"], max(found["grown_mib"], 0.1)),
+    ], found
+
+
 MEASUREMENTS: dict[str, Measurement] = {
     "views": measure_views,
     "monitors": measure_monitors,
     "takeover": measure_takeover,
+    "readers": measure_readers,
 }
 
 

@@ -9,6 +9,7 @@ of zeros, which RFC 6455 allows and which spares the load generator the masking.
 import asyncio
 import base64
 import os
+import socket
 import struct
 import time
 from collections.abc import Callable
@@ -107,6 +108,16 @@ class Line(asyncio.Protocol):
         self._write(text_frame(orjson.dumps({"id": self._next_id, "cmd": cmd, **arguments})))
         return answer
 
+    def pause(self) -> None:
+        """Read nothing from now on, as a frozen browser does."""
+        assert self._transport is not None
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def close(self) -> None:
         """Leave with 1000, which ends the session."""
         if self._transport is not None and not self._transport.is_closing():
@@ -180,9 +191,11 @@ class Line(asyncio.Protocol):
             self._transport.write(data)
 
 
-async def open_line(url: str, endpoint: str, token: str, on_event: OnEvent | None = None) -> Line:
+async def open_line(
+    url: str, endpoint: str, token: str, on_event: OnEvent | None = None, *, receive_buffer: int = 0
+) -> Line:
     """
-    A connected socket that has said hello.
+    A connected socket that has said hello. `receive_buffer` (bytes; 0: the system's) bounds what the kernel takes in unread.
 
     Raises:
         HubError: hello was refused.
@@ -193,7 +206,14 @@ async def open_line(url: str, endpoint: str, token: str, on_event: OnEvent | Non
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(OPEN_S):
-        _, line = await loop.create_connection(lambda: Line(parts.netloc, parts.path, on_event), host, port)
+        plain = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        plain.setblocking(False)
+        if receive_buffer:
+            plain.setsockopt(
+                socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer
+            )  # before connecting, or it is too late
+        await loop.sock_connect(plain, (host, port))
+        _, line = await loop.create_connection(lambda: Line(parts.netloc, parts.path, on_event), sock=plain)
         await line.opened
         line.hello = msgspec.convert(await line.tell("hello", token=token), Hello)
     return line

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -137,6 +138,97 @@ async def monitor_freshness(
         "request_ms": spread(answers_ms),
         "results": dict(platform.results),
     }
+
+
+# Readers that don't read
+
+
+async def stuck_readers(target: Target, hub: HubProcess, sockets: int, seconds: float) -> dict[str, Any]:
+    """
+    Whether desks that stop reading, a fifth of all sockets, make the monitors at the others wait.
+
+    The same traffic twice, first with everybody reading: small messages to the monitors, one conversation at each socket
+    (their ages in ms are `quiet_ms` and `beside_ms`), and large ones to the desks, about 2 MiB each. `out` is how many of the
+    stuck were dropped 10 s later; `grown_mib` is what the node's memory grew by while they were stuck.
+    """
+    platform, every, ages = target.platform(), names(sockets), Ages()
+    small, large = [name for place, name in enumerate(every) if place % 5], every[::5]
+    await platform.begin(small, [f"agent-{n}" for n in range(50)])
+    await platform.begin(large, [f"desk-{n}" for n in range(len(large))])
+    lines = [await target.supervisor(number, ages.take) for number in range(len(small))]
+    for line, conversation in zip(lines, small, strict=True):
+        await line.tell("monitor.start", conversation_id=conversation)
+    stuck = [
+        await open_line(target.url, "/v1/agent", target.token("agent", f"desk-{n}"), receive_buffer=32_768)
+        for n in range(len(large))
+    ]
+    padding = "x" * 16_000
+    large_each = 130  # 2 MiB: twice the hub's limit, with what the kernel takes in
+    sent = 0
+
+    async def phase() -> list[float]:
+        nonlocal sent
+        ages.ms = []
+        rate = 50.0
+        larger = -(-len(large) * large_each // int(rate * seconds))
+
+        async def post(number: int, due_ns: int) -> None:
+            nonlocal sent
+            at = number * larger
+            events = [
+                message(small[(number * 10 + i) * 7919 % len(small)], f"q{sent}-{i}", f"@{due_ns}@ {TEXT}")
+                for i in range(10)
+            ]
+            events += [message(large[(at + i) % len(large)], f"b{sent}-{i}", padding) for i in range(larger)]
+            sent += 1
+            for body in bodies_of(events, 50):
+                await platform.post(body)
+
+        expected = 10 * await at_rate(rate, seconds, post)
+        await settle(lambda: len(ages.ms) >= expected)
+        if len(ages.ms) < expected:
+            raise RuntimeError(f"{expected - len(ages.ms)} of {expected} messages never came to those who read")
+        return ages.ms
+
+    quiet = await phase()
+    before = memory(hub)["node_mib"]
+    for line in stuck:
+        line.pause()
+    watching = asyncio.create_task(_largest(hub))
+    beside = await phase()
+    grown = await _stopped(watching) - before
+    await asyncio.sleep(10.0)
+    for line in stuck:
+        line.resume()
+    await asyncio.wait([line.closed for line in stuck], timeout=3.0)
+    out = sum(line.closed.done() for line in stuck)
+    for line in (*lines, *stuck):
+        line.close()
+    await platform.close()
+    return {
+        "sockets": sockets,
+        "stuck": len(stuck),
+        "out": out,
+        "grown_mib": round(grown, 1),
+        "quiet_ms": spread(quiet),
+        "beside_ms": spread(beside),
+        "results": dict(platform.results),
+    }
+
+
+async def _largest(hub: HubProcess) -> float:
+    """The node's largest memory in MiB until this is cancelled, which is its end."""
+    largest = 0.0
+    with suppress(asyncio.CancelledError):
+        while True:
+            largest = max(largest, memory(hub)["node_mib"])
+            await asyncio.sleep(0.1)
+    return largest
+
+
+async def _stopped(task: asyncio.Task[float]) -> float:
+    task.cancel()
+    return await task
 
 
 # Takeovers

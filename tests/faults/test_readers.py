@@ -1,0 +1,122 @@
+"""Slow and stuck readers: they are let go or get the last state later, and nobody else waits for them."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.centre import Centre
+from tests.support.processes import CONFIG, HubProcess, StoreProcess
+from tests.support.socket import Socket, eventually
+from tests.support.view import View
+
+READERS = int(os.environ.get("SOAK_READERS", "100"))
+TABS = 20  # of one supervisor; one in five of them is stuck
+MESSAGES = 60
+TEXT = "x" * 15_000  # with the limit below, less than half of them fit into a stuck socket
+OUT_S = 10.0
+
+
+@pytest.fixture
+def small_buffers(store: StoreProcess, tmp_path: Path) -> Iterator[HubProcess]:
+    """A hub that lets 128 KiB wait for a socket."""
+    config = CONFIG + "socket_buffer_bytes_max = 131072\nsockets_per_address = 5000\n"
+    hub = HubProcess(tmp_path / "hub", redis_url=store.url, config=config).start()
+    yield hub
+    hub.kill()
+
+
+async def sockets(hub: HubProcess) -> int:
+    """How many supervisors' sockets the hub has."""
+    async with httpx.AsyncClient(trust_env=False) as http:
+        text = (await http.get(hub.metrics)).text
+    wanted = 'hub_sockets{endpoint="supervisor"} '
+    return int(float(next(line for line in text.splitlines() if line.startswith(wanted)).removeprefix(wanted)))
+
+
+async def test_one_in_five_is_stuck(small_buffers: HubProcess) -> None:
+    """Who reads gets every message and is never closed; the stuck are out in 10 s and resume without a gap."""
+    asyncio.get_running_loop().set_debug(False)
+    centre = Centre(small_buffers)
+    try:
+        watched: list[tuple[str, list[Socket], list[Socket]]] = []
+        for number in range(max(1, READERS // TABS)):
+            story = await centre.story(agents=(f"a{number}",))
+            quick: list[Socket] = []
+            stuck: list[Socket] = []
+            for tab in range(TABS):
+                line = await centre.raw("/v1/supervisor", receive_buffer=8192 if tab % 5 == 0 else None)
+                await line.hello(centre.token(f"s{number}"))
+                await line.command("status.set", status="available")
+                await story.monitored_by(line)
+                (stuck if tab % 5 == 0 else quick).append(line)
+            watched.append((story.id, quick, stuck))
+        everybody = await sockets(small_buffers)
+        for _, _, stuck in watched:
+            for line in stuck:
+                line.line.transport.pause_reading()
+        for message in range(MESSAGES):
+            await centre.platform.accepted(
+                *(
+                    centre.platform.event(
+                        "message.created", conversation, message_id=f"m{message}", text=TEXT, purpose="customer"
+                    )
+                    for conversation, _, _ in watched
+                )
+            )
+        wanted = [f"m{message}" for message in range(MESSAGES)]
+        for conversation, quick, _ in watched:
+            for line in quick:
+                await line.expect("message.created", conversation, message_id=wanted[-1], timeout=20)
+                assert ids(conversation, line) == wanted
+                assert line.close_code is None
+
+        async def out() -> bool:
+            return await sockets(small_buffers) == everybody - sum(len(stuck) for _, _, stuck in watched)
+
+        await eventually(out, OUT_S, "the stuck ones out")
+        for number, (conversation, _, stuck) in enumerate(watched):
+            stuck[0].line.transport.resume_reading()
+            assert await stuck[0].closed() in {4502, 1006}
+            resume = stuck[0].resumption()
+            back = await centre.connect("/v1/supervisor", centre.token(f"s{number}"), resume=resume)
+            await back.expect("message.created", conversation, message_id=wanted[-1], timeout=20)
+            assert ids(conversation, stuck[0], back) == wanted
+            for line in stuck[1:]:
+                await line.drop()
+    finally:
+        await centre.close()
+
+
+def ids(conversation: str, *lines: Socket) -> list[str]:
+    """The messages that these sockets got, one after the other."""
+    return [event["data"]["message_id"] for line in lines for event in line.of(conversation, "message.created")]
+
+
+async def test_a_stuck_view_is_merged_and_catches_up(small_buffers: HubProcess) -> None:
+    """A view is never a reason to be closed: what changed meanwhile comes as one, when it reads again."""
+    centre = Centre(small_buffers)
+    try:
+        quick = await View.open(await centre.supervisor("bo"), "interactions")
+        line = await centre.raw("/v1/supervisor", receive_buffer=8192)
+        await line.hello(centre.token("ana"))
+        stuck = await View.open(line, "interactions")
+        stories = [await centre.story(agents=(f"a{number}",)) for number in range(50)]
+        line.line.transport.pause_reading()
+        for turn in range(60):
+            queue = ("billing", "support")[turn % 2]
+            moved = (story.event("conversation.transferred", queue=queue) for story in stories)
+            await centre.platform.accepted(*moved)
+            await quick.row(stories[-1].id, queue=queue)
+        await stories[0].transfer("survey")
+        line.line.transport.resume_reading()
+        await stuck.row(stories[0].id, timeout=10, queue="survey")
+        for story in stories[1:]:
+            await stuck.row(story.id, queue="support")
+        assert line.close_code is None
+        assert len(stuck.history(stories[0].id)) < 60
+    finally:
+        await centre.close()
