@@ -41,6 +41,7 @@ STORE_AWAY_MAX_S = 20.0  # sockets are closed with 4503 after this long without 
 ORG_IDLE_S = 30.0
 LEASE_CERTAIN = 0.8  # of a lease: what may pass since it was asked for before it is in doubt
 SWEEP_ALL_S = 3.0
+AGAIN_S = 0.5  # when routine work is tried again that the store didn't answer: a lease must not wait for its turn
 TIMERS_S = 0.5
 STALL_S = 1.0  # a process that stood still this long says so
 CLOCK_APART_MS = 500
@@ -193,11 +194,14 @@ class Node:
             log.error("background work failed", exc_info=error)
 
     async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        pause = seconds
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(pause)
+            pause = seconds
             try:
                 await work()
             except Refused as refused:
+                pause = min(seconds, AGAIN_S)
                 if self.store_ok:  # else the beat has said so
                     log.warning("%s: %s (%s)", work.__name__, refused.code, refused.__cause__)
             except Exception:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.centre import Centre, Story, confirm
+from tests.support.centre import Centre, confirm
 from tests.support.processes import HubProcess
 from tests.support.socket import Json, Socket
 
@@ -101,16 +101,8 @@ async def test_the_same_events_on_both_nodes_are_taken_once(pair: Centre) -> Non
         answers = await asyncio.gather(*(pair.platform.post(*batch, node=node) for node in (0, 1, 0, 1)))
         for results in zip(*answers, strict=True):
             assert sorted(result["status"] for result in results) == ["accepted", "duplicate", "duplicate", "duplicate"]
-        texts = [event["text"] for event in await everything(pair, story)]
+        texts = [event["text"] for event in await pair.messages(story.id)]
         assert sorted(texts, key=int) == [str(n) for n in range(100)]
-
-
-async def everything(centre: Centre, story: Story) -> list[Json]:
-    """Every message of the transcript."""
-    entries = await centre.entries(story.id)
-    while older := await centre.entries(story.id, before=entries[0]["offset"]):
-        entries = older + entries
-    return [entry for entry in entries if entry["kind"] == "message"]
 
 
 async def test_everybody_sees_one_order(pair: Centre) -> None:
@@ -128,7 +120,7 @@ async def test_everybody_sees_one_order(pair: Centre) -> None:
 
     await asyncio.gather(poster(0), poster(1))
     await story.fence(ana, tab, agent)
-    order = [entry["text"] for entry in await everything(pair, story)]
+    order = [entry["text"] for entry in await pair.messages(story.id)]
     assert len(order) == 120
     for line in (ana, tab, agent):
         assert [event["data"]["text"] for event in line.of(story.id, "message.created")] == order

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from tests.support.centre import Centre, Connector, Story, confirm, participant
-from tests.support.processes import HubProcess, Relay, StoreProcess
+from tests.support.processes import HubProcess, StoreProcess
+from tests.support.proxy import Relay
 from tests.support.socket import Json, Socket, eventually
 
 ROUNDS = int(os.environ.get("SOAK_KILLS", "1"))
@@ -37,7 +38,8 @@ class Doomed:
 @contextlib.asynccontextmanager
 async def doomed(store: StoreProcess, survivor: HubProcess, folder: Path) -> AsyncIterator[Doomed]:
     """A fresh hub behind a relay, beside one that stays."""
-    relay = await Relay(store.port).start()
+    relay = Relay(store.port)
+    await relay.start()
     hub = HubProcess(folder, redis_url=relay.url)
     await asyncio.to_thread(hub.start)
     centre = Centre(hub, survivor)

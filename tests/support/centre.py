@@ -114,6 +114,13 @@ class Centre:
         assert answer.status_code == 200, answer.text
         return list(answer.json()["entries"])
 
+    async def messages(self, conversation: str) -> list[Json]:
+        """Every message of a conversation's transcript, in order."""
+        entries = await self.entries(conversation)
+        while entries and (older := await self.entries(conversation, before=entries[0]["offset"])):
+            entries = older + entries
+        return [entry for entry in entries if entry["kind"] == "message"]
+
     async def segments(self, conversation: str, kind: str | None = None) -> list[Json]:
         """Segments of a conversation's timeline."""
         answer = await self.get(f"/v1/conversations/{conversation}/timeline")

@@ -1,6 +1,5 @@
-"""Real processes under test: hubs, stores, and the relay between them."""
+"""Real processes under test: hubs and stores."""
 
-import asyncio
 import contextlib
 import importlib.util
 import os
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 SECRET = "a-secret-for-tests-only-0123456789abcdef"
@@ -188,10 +187,12 @@ def store_binary() -> str:
 
 
 class StoreProcess:
-    """One real store server on a port of the loopback, without persistence."""
+    """One real store server on a port of the loopback; keeps nothing unless its `options` say so."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: Sequence[str] = (), environment: dict[str, str] | None = None) -> None:
         self.folder = folder
+        self.options = options
+        self.environment = environment or {}
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[bytes] | None = None
@@ -199,9 +200,11 @@ class StoreProcess:
     def start(self) -> "StoreProcess":
         """Start and wait until it answers a PING."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        line = [store_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        with (self.folder / "store.log").open("wb") as log:
-            self.process = subprocess.Popen(line, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
+        line = [store_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self.options]
+        with (self.folder / "store.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                line, stdout=log, stderr=log, cwd=self.folder, env=os.environ | self.environment, start_new_session=True
+            )
         ends = time.monotonic() + 10.0
         while not self._answers():
             assert time.monotonic() < ends, "the store did not start"
@@ -225,94 +228,3 @@ class StoreProcess:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-
-
-class Relay:
-    """
-    A TCP relay in front of a store that counts what the hub sends and can act at the n-th piece.
-
-    `at(n, act, before=True)` calls `act` once when the n-th piece from now arrives from the hub: before it is passed on
-    (the store never sees it), or after the store answered it but before the hub gets the answer. Nothing more is passed
-    on either way afterwards.
-    """
-
-    def __init__(self, port: int) -> None:
-        self.target = port
-        self.port = 0
-        self.pieces = 0
-        self._at: tuple[int, Callable[[], object], bool] | None = None
-        self._cut = False
-        self._answer_due = False
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: list[asyncio.StreamWriter] = []
-
-    @property
-    def url(self) -> str:
-        """What the hub is given as its store's address."""
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    @property
-    def acted(self) -> bool:
-        """True once the n-th piece came and `act` was called."""
-        return self._cut
-
-    async def start(self) -> "Relay":
-        """Listen on a free port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = int(self._server.sockets[0].getsockname()[1])
-        return self
-
-    def at(self, piece: int, act: Callable[[], object], *, before: bool) -> None:
-        """Call `act` at the `piece`-th piece from now."""
-        self._at = (self.pieces + piece, act, before)
-
-    async def stop(self) -> None:
-        """Close the listener and every relayed connection."""
-        if self._server is not None:
-            self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for writer in self._writers:
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self.target)
-        self._writers += [writer, back]
-        for task in (asyncio.create_task(self._up(reader, back)), asyncio.create_task(self._down(there, writer))):
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while piece := await reader.read(1 << 20):
-                if self._cut:
-                    return
-                self.pieces += 1
-                if self._at and self.pieces == self._at[0]:
-                    if self._at[2]:
-                        self._act()
-                        return
-                    self._answer_due = True
-                writer.write(piece)
-                await writer.drain()
-        writer.close()
-
-    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while piece := await reader.read(1 << 20):
-                if self._answer_due and not self._cut:
-                    self._act()
-                if self._cut:
-                    return
-                writer.write(piece)
-                await writer.drain()
-        writer.close()
-
-    def _act(self) -> None:
-        assert self._at is not None
-        self._cut = True
-        self._at[1]()

@@ -1,0 +1,131 @@
+"""Customers who go on talking while things break, and screens that must show all of it once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx
+
+from clients import Agent, Options, Session, Supervisor
+from clients.policy import Backoff
+from tests.support.centre import Centre, Story
+from tests.support.socket import Json, eventually
+
+PAUSE_S = 0.1
+HASTE = Backoff(base_ms=50, cap_ms=500)
+
+
+class Screen:
+    """A client of the SDK and what it showed: ids of messages in order, and whatever began anew or ended."""
+
+    def __init__(self, client: Session) -> None:
+        self.client = client
+        self.messages: list[str] = []
+        self.breaks: list[str] = []
+        self.begun = asyncio.Event()  # with the snapshot; what comes after it is shown as events
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        async for event in self.client:
+            if event.event in {"conversation.snapshot", "monitor.started"}:
+                self.begun.set()
+            elif event.event == "message.created":
+                self.messages.append(event.data["message_id"])
+            elif event.event in {"monitor.ended", "stream.reset"}:
+                self.breaks.append(event.event)
+            elif event.event == "session.started" and event.data["lost"]:
+                self.breaks.append("a new session")
+
+    async def close(self) -> None:
+        """End the client."""
+        await self.client.close()
+        await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def has(self, message_id: str) -> None:
+        """Wait for a message."""
+
+        async def there() -> bool:
+            return message_id in self.messages[-20:]
+
+        await eventually(there, 20, f"{message_id} on a screen that has {self.messages[-3:]}")
+
+    async def shows(self, said: list[str], why: str) -> None:
+        """Wait for the last message; all of them were shown once, in order, in one go."""
+        await self.has(said[-1])
+        assert self.breaks == [], f"{why}: {self.breaks}"
+        assert self.messages == said, f"{why}: {self.messages} instead of {said}"
+        assert self.client.gaps == 0, f"{why}: {self.client.gaps} positions were skipped"
+
+
+async def screens_of(centre: Centre, url: str, agent_url: str, count: int) -> tuple[list[Story], list[Screen]]:
+    """Conversations, and two screens of each: a supervisor's who monitors it, and its agent's."""
+    stories, screens = [], []
+    for number in range(count):
+        stories.append(await centre.story(agents=(f"a{number}",)))
+        options = Options(backoff=HASTE, seed=number)
+        ana = Supervisor(url, centre.token(f"s{number}"), options)
+        agent = Agent(agent_url, centre.token(f"a{number}", "agent"), options)
+        for client in (ana, agent):
+            await client.__aenter__()
+            screens.append(Screen(client))
+        await ana.status_set("available")
+        await ana.monitor_start(stories[-1].id)
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(screen.begun.wait() for screen in screens))
+    return stories, screens
+
+
+class Talk:
+    """
+    Messages of all customers, a round over all conversations at a time, until `stop`.
+
+    A round is posted again, with the same ids, until each message was accepted or is known; so `said` is what was
+    acknowledged. `node` says which hub to ask.
+    """
+
+    def __init__(self, centre: Centre, stories: list[Story], node: Callable[[], Awaitable[int]]) -> None:
+        self.centre = centre
+        self.stories = stories
+        self.node = node
+        self.rounds = 0
+        self.said: list[str] = []
+        self._stopping = False
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> list[str]:
+        """Finish the round; what each customer has said."""
+        self._stopping = True
+        await self._task
+        return self.said
+
+    async def goes_on(self, rounds: int = 2) -> None:
+        """Wait until that many more rounds were taken."""
+        until = self.rounds + rounds
+
+        async def there() -> bool:
+            return self.rounds >= until or self._task.done()
+
+        await eventually(there, 30, "messages taken")
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            message_id = f"m{self.rounds + 1}"
+            batch = [
+                story.event("message.created", message_id=message_id, text="Hello?", purpose="customer")
+                for story in self.stories
+            ]
+            await self._until_taken(batch)
+            self.said.append(message_id)
+            self.rounds += 1
+            await asyncio.sleep(PAUSE_S)
+
+    async def _until_taken(self, batch: list[Json]) -> None:
+        async def taken() -> bool:
+            try:
+                results = await self.centre.platform.post(*batch, node=await self.node())
+            except (httpx.HTTPError, AssertionError, IndexError):
+                return False  # nobody there, or an answer that isn't 200: ask again
+            refused = [result["error"] for result in results if result["status"] == "refused"]
+            assert all(error["retryable"] for error in refused), refused
+            return not refused
+
+        await eventually(taken, 30, "a hub that takes events")
