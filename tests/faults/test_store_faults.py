@@ -55,7 +55,7 @@ async def in_transcript(centre: Centre, story: Story) -> list[str]:
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[StoreProcess]:
     """A store that keeps what it acknowledged, over its death."""
-    store = StoreProcess(tmp_path / "store", KEPT).start()
+    store = StoreProcess(tmp_path / "store", KEPT, port=0).start()
     yield store
     store.kill()
 
@@ -152,7 +152,7 @@ async def confirmed(ana: Socket, story: Story, prepared: Json) -> Json:
 @pytest.mark.parametrize("turn", range(WIPES))
 async def test_wiped(tmp_path: Path, turn: int) -> None:
     """Everybody starts anew: no old session, cursor or confirmation means anything, and positions aren't used again."""
-    store = StoreProcess(tmp_path / "store").start()
+    store = StoreProcess(tmp_path / "store", port=0).start()
     try:
         async with two_hubs(store.url, tmp_path) as centre:
             ana, agent = await centre.supervisor(node=turn % 2), await centre.agent("max", node=1)

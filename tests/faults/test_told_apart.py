@@ -67,7 +67,7 @@ class Watched:
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
     """A hub and its store, both about to suffer."""
-    store = StoreProcess(tmp_path / "store").start()
+    store = StoreProcess(tmp_path / "store", port=0).start()
     hub = HubProcess(tmp_path / "hub", redis_url=store.url, config=HASTY).start()
     yield Watched(store, hub)
     hub.kill()

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -187,23 +188,42 @@ def store_binary() -> str:
 
 
 class StoreProcess:
-    """One real store server on a port of the loopback; keeps nothing unless its `options` say so."""
+    """
+    One real store server; keeps nothing unless its `options` say so.
 
-    def __init__(self, folder: Path, options: Sequence[str] = (), environment: dict[str, str] | None = None) -> None:
+    It listens on a unix socket, and on a port of the loopback where `port` isn't 0: a port may be somebody else's when
+    the server is started again.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        options: Sequence[str] = (),
+        *,
+        port: int | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.options = options
         self.environment = environment or {}
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.port = free_port() if port is None else port
+        self.socket = Path(tempfile.mkdtemp(prefix="store")) / "s"  # a unix socket's path has 107 bytes at most
+        self.url = f"redis://127.0.0.1:{self.port}/0" if self.port else f"unix://{self.socket}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "StoreProcess":
         """Start and wait until it answers a PING."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        line = [store_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self.options]
+        for folder in (self.folder, self.socket.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        line = [store_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)]
         with (self.folder / "store.log").open("ab") as log:
             self.process = subprocess.Popen(
-                line, stdout=log, stderr=log, cwd=self.folder, env=os.environ | self.environment, start_new_session=True
+                [*line, "--save", "", *self.options],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env=os.environ | self.environment,
+                start_new_session=True,
             )
         ends = time.monotonic() + 10.0
         while not self._answers():
@@ -212,8 +232,9 @@ class StoreProcess:
         return self
 
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2) as line:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
             line.settimeout(0.5)
+            line.connect(str(self.socket))
             line.sendall(b"PING\r\n")
             return line.recv(16).startswith(b"+PONG")
         return False
@@ -228,3 +249,4 @@ class StoreProcess:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        shutil.rmtree(self.socket.parent, ignore_errors=True)

@@ -9,4 +9,4 @@ from tests.support.processes import StoreProcess
 async def ask(store: StoreProcess, *words: str) -> Any:
     """The answer to one command, on a connection of its own."""
     wire = command(*(word.encode() for word in words))
-    return await ask_once(Endpoint("127.0.0.1", store.port), Login(), wire, 10.0)
+    return await ask_once(Endpoint(path=str(store.socket)), Login(), wire, 10.0)

@@ -44,9 +44,16 @@ class Screen:
         """Wait for a message."""
 
         async def there() -> bool:
-            return message_id in self.messages[-20:]
+            return message_id in self.messages
 
-        await eventually(there, 20, f"{message_id} on a screen that has {self.messages[-3:]}")
+        try:
+            await eventually(there, 20, message_id)
+        except AssertionError:
+            client = self.client
+            state = f"connected: {client.connected}, gaps: {client.gaps}, ended: {self._reading.done()}"
+            raise AssertionError(
+                f"{client.endpoint} doesn't show {message_id} but {self.messages[-3:]} ({state}; {self.breaks})"
+            ) from None
 
     async def shows(self, said: list[str], why: str) -> None:
         """Wait for the last message; all of them were shown once, in order, in one go."""
