@@ -41,6 +41,7 @@ STORE_AWAY_MAX_S = 20.0  # sockets are closed with 4503 after this long without 
 ORG_IDLE_S = 30.0
 LEASE_CERTAIN = 0.8  # of a lease: what may pass since it was asked for before it is in doubt
 SWEEP_ALL_S = 3.0
+DEAD_AFTER_BEATS = 2
 AGAIN_S = 0.5  # when routine work is tried again that the store didn't answer: a lease must not wait for its turn
 TIMERS_S = 0.5
 STALL_S = 1.0  # a process that stood still this long says so
@@ -116,7 +117,7 @@ class Node:
         self.ingest = ingest
         self.ids = ids
         self.node_id = node_id
-        self.people = People(store, settings, node_id, self.now_ms)
+        self.people = People(store, settings, node_id, self.store_clock_ms)
         self.follower = Follower(store.primaries, beat_s=settings.beat_ms / 1000, on_turn=self._on_turn, lane="ingest")
         self.orgs: dict[str, Org] = {}
         self.topics: dict[tuple[str, str], Topic] = {}
@@ -135,6 +136,8 @@ class Node:
         self._store_seen = time.monotonic()
         self._incarnation = ""
         self._timed = 0.0
+        self._beats = 0
+        self._missing: dict[str, int] = {}  # nodes that people are said to be on, but don't live: since which beat
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -144,9 +147,14 @@ class Node:
         """This node's clock: for what is shown, never for who may."""
         return time.time_ns() // 1_000_000
 
+    def store_clock_ms(self) -> int:
+        """The store's clock as it was when last compared: for times that other nodes compare with theirs."""
+        return self.now_ms() + self.clock_offset_ms
+
     async def start(self) -> None:
         """Begin to follow and to keep time. Raises Refused `store_unavailable`."""
         self._incarnation = await self.store.incarnation()
+        self._compare_clocks(await self.store.now_ms())
         await self.follower.channel(self.store.node_channel(self.node_id), self.told)
         await self.beat()
         settings = self.settings
@@ -412,7 +420,7 @@ class Node:
 
     async def beat(self) -> None:
         try:
-            self.alive = await self.store.beat(self.node_id, self.now_ms())
+            self.alive = await self.store.beat(self.node_id)
             incarnation = await self.store.incarnation()
             self.revoked = await self.store.revoked()
         except Refused as refused:
@@ -427,6 +435,9 @@ class Node:
             log.warning("the store answers again after %.1f s", time.monotonic() - self._store_seen)
         self.store_ok = True
         self._store_seen = time.monotonic()
+        self._beats += 1
+        for node_id in self.alive:
+            self._missing.pop(node_id, None)
         if incarnation != self._incarnation:
             log.error("this is another store than before; everybody starts again")
             self._incarnation = incarnation
@@ -559,11 +570,21 @@ class Node:
                 if self.node_id in nodes and not any(one.present for one in here.get(user_id, ())):
                     await self.people.depart(org.org, user_id)
 
+    def _dead(self, node: str) -> bool:
+        """
+        True where a node hasn't been among the living for some beats.
+
+        One that has just started, or after the store's clock has jumped, isn't for a moment.
+        """
+        if node in self.alive or node == self.node_id:
+            return False
+        return self._beats - self._missing.setdefault(node, self._beats) >= DEAD_AFTER_BEATS
+
     async def _presence(self) -> None:
         for org in list(self.orgs.values()):
             for user_id, (left_at, nodes, present) in list(org.presence.items()):
                 for node in nodes:
-                    if node not in self.alive and node != self.node_id:
+                    if self._dead(node):
                         await self.people.depart(org.org, user_id, node)
                 if self.people.faded(left_at, nodes, present):
                     await self.people.fade(org.org, user_id)

@@ -42,10 +42,14 @@ def _script(name: str) -> Script:
     return Script(name, (_LUA / f"{name}.lua").read_bytes())
 
 
-APPEND, COMMIT, RENEW, CUT, SNAPSHOT, CLAIM, REPORT, PERSON, RESUME, SESSION = SCRIPTS = tuple(
+NODE_SILENCE_MS = 5_000
+
+APPEND, COMMIT, RENEW, CUT, SNAPSHOT, CLAIM, REPORT, PERSON, RESUME, SESSION, BEAT = SCRIPTS = tuple(
     _script(name)
-    for name in ("append", "commit", "renew", "cut", "snapshot", "claim", "report", "person", "resume", "session")
-)
+    for name in (
+        "append", "commit", "renew", "cut", "snapshot", "claim", "report", "person", "resume", "session", "beat",
+    )
+)  # fmt: skip
 
 
 class RandomIds:
@@ -640,15 +644,9 @@ class RedisStore:
     def _revoked_key(self) -> bytes:
         return self.keys.base(0) + b"revoked"
 
-    async def beat(self, node: str, now_ms: int) -> list[str]:
-        """Say that this node lives; the nodes that do (heard within 5 s)."""
-        key = self.keys.nodes()
-        _, alive = await self.many(
-            [
-                self.primaries.call("commit", key, b"ZADD", key, b"%d" % now_ms, node.encode()),
-                self.primaries.call("commit", key, b"ZRANGEBYSCORE", key, b"%d" % (now_ms - 5000), b"+inf"),
-            ]
-        )
+    async def beat(self, node: str) -> list[str]:
+        """Say that this node lives; the nodes that do: heard within 5 s, by the store's clock."""
+        alive = await self.script("commit", BEAT, [self.keys.nodes()], [node.encode(), b"%d" % NODE_SILENCE_MS])
         return [one.decode() for one in alive]
 
     async def leave(self, node: str) -> None:

@@ -311,12 +311,21 @@ async def test_revocations_are_remembered(world: World) -> None:
 
 
 async def test_nodes_know_who_lives(world: World) -> None:
-    """A node lives for five seconds after its beat, or until it says goodbye."""
-    assert await world.store.beat("one", 100_000) == ["one"]
-    assert await world.store.beat("two", 104_000) == ["one", "two"]
-    assert await world.store.beat("two", 105_500) == ["two"]
+    """A node lives for five seconds after its beat by the store's clock, or until it says goodbye; others are forgotten."""
+    key = world.store.keys.nodes()
+
+    async def heard(node: str, ago_ms: int) -> None:
+        world.ask("ZADD", key, str(await world.store.now_ms() - ago_ms), node)
+
+    assert await world.store.beat("one") == ["one"]
+    assert set(await world.store.beat("two")) == {"one", "two"}
+    await heard("one", 5_500)
+    await heard("long gone", 600_000)
+    await heard("ahead", -60_000)  # the store's clock was set back since
+    assert await world.store.beat("two") == ["two"]
+    assert world.ask("ZSCORE", key, "long gone") is None
     await world.store.leave("two")
-    assert await world.store.beat("one", 106_000) == ["one"]
+    assert await world.store.beat("one") == ["one"]
 
 
 async def test_a_store_has_one_incarnation(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Routine work of a node: in its rhythm, and soon again where the store gave no answer."""
+"""Routine work of a node: in its rhythm, soon again where the store gave no answer; who counts as dead."""
 
 import asyncio
 from types import SimpleNamespace
@@ -34,3 +34,18 @@ async def test_unanswered_work_does_not_wait_for_its_turn(
     with pytest.raises(asyncio.CancelledError):
         await Hub._every(cast(Hub, SimpleNamespace(store_ok=False)), seconds, work)
     assert pauses == [seconds, again, again, seconds, seconds]
+
+
+def test_a_node_that_is_not_there_yet_is_not_dead() -> None:
+    """
+    Dead is who is missing for some beats.
+
+    A node that had just started was taken for dead until the next beat, and whoever had connected to it read offline.
+    """
+    hub = cast(Hub, SimpleNamespace(alive=["here"], node_id="here", _beats=7, _missing={}))
+    assert not Hub._dead(hub, "here")
+    for beats, dead in ((7, False), (8, False), (9, True)):
+        hub._beats = beats
+        assert Hub._dead(hub, "new") is dead
+    hub.alive = ["here", "new"]
+    assert not Hub._dead(hub, "new")
