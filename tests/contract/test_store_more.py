@@ -89,6 +89,28 @@ async def test_a_lapsed_lease_is_not_renewed(world: World) -> None:
     assert await world.store.renew(partition(ORG, conversation), [lease]) == [False]
 
 
+async def test_a_renewal_after_the_clock_was_set_back_is_due_as_it_ends(world: World) -> None:
+    """
+    What is due follows the lease, also where it had been further away.
+
+    A store's clock was set back by an hour: renewals brought the lease back, and left what was due an hour ahead. Once the
+    holder had gone, the rules said that the lease was over and the store that it wasn't due, so that nobody got the lock
+    and each attempt failed with "too many changes at once", until all leases were cut.
+    """
+    conversation = await world.begin("ann")
+    now = await world.store.now_ms()
+    command = world.watching(conversation, lease_end=now + HOUR_MS)
+    await world.do(conversation, command)
+    await world.do(conversation, replace(command, session="ses-two"))
+    lease = Lease(ORG, conversation, command.monitor_id, "ses-sue")
+    assert await world.store.renew(partition(ORG, conversation), [lease]) == [True]
+    latest = await world.store.now_ms() + world.settings.lease_ms
+    fields = world.fields(conversation)
+    assert int(fields["ml:ses-sue"]) <= latest
+    assert int(fields["ml:ses-two"]) <= latest
+    assert await world.store.due(range(PARTITIONS), latest) == [("lease", ORG, conversation)]
+
+
 async def test_what_is_due_is_found_in_its_partition(world: World) -> None:
     """Due leases and wrap-ups are named with their conversation; what is due later or was dropped isn't."""
     lapsed, owing, running = [await world.begin("ann", queue="timeout") for _ in range(3)]

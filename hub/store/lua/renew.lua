@@ -11,8 +11,17 @@ for i = 2, #KEYS do
   local c = redis.call('HMGET', KEYS[i], 'm.id', field)
   kept[i - 1] = 0
   if c[1] == ARGV[a + 1] and c[2] and tonumber(c[2]) > now then
-    redis.call('HSET', KEYS[i], field, string.format('%d', now + ARGV[1]))
-    redis.call('ZADD', KEYS[1], 'GT', now + ARGV[1], ARGV[a])
+    local ends = now + ARGV[1]
+    redis.call('HSET', KEYS[i], field, string.format('%d', ends))
+    -- No lease ends later than one that begins now, unless the clock was set back: then all are cut to that (cut.lua), or
+    -- what is due would stay an hour ahead of this one, and nobody could end it meanwhile.
+    if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[a]) or 0) > ends then
+      local all = redis.call('HGETALL', KEYS[i])
+      for f = 1, #all, 2 do
+        if string.sub(all[f], 1, 3) == 'ml:' and tonumber(all[f + 1]) > ends then redis.call('HSET', KEYS[i], all[f], ends) end
+      end
+    end
+    redis.call('ZADD', KEYS[1], ends, ARGV[a])
     kept[i - 1] = 1
   end
 end
