@@ -34,7 +34,7 @@ from hub.store.topology import Primaries
 
 log = logging.getLogger(__name__)
 
-SPREAD_MS_PER_SOCKET = 10  # a small node drains quickly; a large one over the whole of `drain_ms`
+SPREAD_MS_PER_SOCKET = 20  # a small node drains quickly; a large one over the whole of `drain_ms`
 SEND_BUFFER_BYTES = 256 * 1024  # the kernel's own choice grows to 4 MB, in which a slow reader hides
 WS_BYTES_MAX = 1 << 20  # past this the transport refuses by itself (1009); below, we say 4413
 
