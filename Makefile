@@ -6,11 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(WORKERS) --dist loadfile
+# Fault tests wait most of the time: for leases, failovers, stores that come back.
+FAULTS := -n $(shell expr 2 \* $(WORKERS)) --dist worksteal tests/faults
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard hub clients tests experiments)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium web demo style format lint types test unit contract e2e browser soak bench coverage clean
+.PHONY: help setup tools web demo style format lint types test unit contract e2e faults beside browser soak bench coverage clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,14 +42,17 @@ lint: setup ## imports go one way
 types: setup ## mypy --strict
 	$(BIN)/mypy
 
-test: setup chromium ## every test; the browser's where Chromium is there or can be installed
-	$(PYTEST) $(PARALLEL) $(ARGS)
+test: setup tools ## every test; what needs more than Python is installed where that can be, else said
+	$(PYTEST) $(PARALLEL) --ignore tests/faults $(ARGS)
+	$(PYTEST) $(FAULTS) $(ARGS)
 	@if command -v chromium >/dev/null; then $(PYTEST) -m browser $(ARGS); fi
 
-chromium: ## Debian's Chromium, for the browser tests
-	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
-		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null 2>&1; } \
-		|| { echo "Chromium is missing, so the browser tests are left out: apt-get install chromium"; test "$$CI" != true; }
+tools: ## Debian's packages that some tests need, where they are missing and can be installed
+	@wanted=""; for pair in chromium:chromium redis-server:redis-server spin:spin cc:gcc ip:iproute2; do \
+		command -v $${pair%%:*} >/dev/null || wanted="$$wanted $${pair##*:}"; done; \
+	test -z "$$wanted" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+		&& RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$wanted >/dev/null 2>&1; } \
+		|| { echo "some tests are left out; for all of them: apt-get install$$wanted"; test "$$CI" != true; }
 
 web: ## the pages' built files, from their sources (needs Node.js)
 	cd clients/web && npm ci --silent && node build.mjs
@@ -58,8 +63,11 @@ unit: setup ## pure tests, milliseconds each
 contract: setup ## the ports' batteries on real engines
 	$(PYTEST) $(PARALLEL) tests/contract $(ARGS)
 
-e2e: setup ## real hubs, real sockets, faults
-	$(PYTEST) $(PARALLEL) $(wildcard tests/e2e tests/faults) $(ARGS)
+e2e: setup ## real hubs, real sockets
+	$(PYTEST) $(PARALLEL) tests/e2e $(ARGS)
+
+faults: setup ## what breaks: hubs, stores, lines, networks, clocks
+	$(PYTEST) $(FAULTS) $(ARGS)
 
 browser: setup ## the pages in Chromium
 	$(PYTEST) -m browser $(ARGS)

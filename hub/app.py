@@ -42,7 +42,9 @@ WS_BYTES_MAX = 1 << 20  # past this the transport refuses by itself (1009); belo
 @contextlib.asynccontextmanager
 async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
     """All parts of a node, started, on the store at `url`."""
-    primaries = await Primaries.connect(url, scripts=SCRIPTS, timeout_s=settings.store_timeout_ms / 1000)
+    primaries = await Primaries.connect(
+        url, scripts=SCRIPTS, timeout_s=settings.store_timeout_ms / 1000, replicas=settings.store_replicas
+    )
     store = RedisStore(primaries, settings)
     ids = RandomIds()
     conversations = Conversations(store, settings, ids.new, ids.tag)

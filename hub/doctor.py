@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from hub.settings import HOW_TO_MAKE_ONE, Settings, parse_address
-from hub.store.connection import Endpoint, ReplyError, Unavailable, Unknown
+from hub.store.connection import Endpoint, ReplyError, Unavailable, Unknown, ask_once, command
 from hub.store.embedded import VERSION_MIN, EmbeddedError, engine_version, find_engine
-from hub.store.topology import Primaries
+from hub.store.topology import VOUCHED_S, Address, Primaries
 
 Level = Literal["ok", "warn", "fail"]
 CLOCK_WARN_MS: Final = 500
@@ -32,6 +32,7 @@ DISK_FREE_BYTES_MIN: Final = 1 << 30
 OPEN_FILES_MIN: Final = 4_096
 CHROMIUM_NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _LANE: Final = "doctor"
+_SENTINEL_TIMEOUT_S: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,8 @@ async def _store(settings: Settings) -> AsyncIterator[Finding]:
         for primary in primaries.primaries():
             async for finding in _server(primaries, primary):
                 yield finding
+        if primaries.address.kind == "sentinel":
+            yield await _sentinels(primaries.address)
     finally:
         await primaries.aclose()
 
@@ -181,6 +184,28 @@ async def _server(primaries: Primaries, primary: Endpoint) -> AsyncIterator[Find
         yield finding
     async for finding in _configuration(primaries, primary, info):
         yield finding
+
+
+async def _sentinels(address: Address) -> Finding:
+    """Are all named, and do they wait longer with a failover than a hub believes them?"""
+    wire = command(b"SENTINEL", b"MASTER", address.service.encode())
+    try:
+        about = _pairs(await ask_once(address.servers[0], address.sentinel_login, wire, _SENTINEL_TIMEOUT_S))
+    except (OSError, TimeoutError, ReplyError, Unavailable, Unknown) as error:
+        return Finding("warn", "sentinels", f"{address.servers[0]} doesn't answer ({error})")
+    there, named = int(about["num-other-sentinels"]) + 1, len(address.servers)
+    down_after_ms = int(about["down-after-milliseconds"])
+    if named < there:
+        text = (
+            f"{there} watch {address.service}, {named} are named in the address: a hub that is cut off may not notice"
+        )
+        return Finding("warn", "sentinels", f"{text}; name all")
+    if down_after_ms <= VOUCHED_S * 1000:
+        text = (
+            f"down-after-milliseconds {down_after_ms}: two supervisors may be given one conversation after a failover"
+        )
+        return Finding("fail", "sentinels", f"{text}; 5000")
+    return Finding("ok", "sentinels", f"{named} of {there} named, down-after-milliseconds {down_after_ms}")
 
 
 def _version(info: Mapping[str, str]) -> Finding:

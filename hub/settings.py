@@ -160,6 +160,9 @@ class Settings:
     presence_memory_ms: int = _option(12 * 3_600_000, "time within which the next hello brings the status back")
     socket_buffer_bytes_max: int = _option(1_048_576, "unsent bytes of one socket before it counts as too slow")
     store_timeout_ms: int = _option(1_500, "age of the oldest unanswered call at which a store connection is dropped")
+    store_replicas: int = _option(
+        1, "replicas that must have a write before it is answered, where the store has any", zero="answers don't wait"
+    )
     list_rows_max: int = _option(2_000, "rows looked at for one list request")
     ticket_ms: int = _option(30_000, "how long a ticket can be used")
     request_memory_ms: int = _option(600_000, "how long the answer to a `req` is remembered")

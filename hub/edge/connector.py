@@ -65,15 +65,14 @@ class ConnectorSession(BaseSession):
 
     async def report(self, item: c.DeliveryReport) -> None:
         """`delivery.report`"""
-        await self._reported(item.message_id, item)
-        self.ok(item.id)
+        await self.done(item, conversation_id=await self._reported(item.message_id, item))
 
     async def action_done(self, item: c.ActionDone) -> None:
         """`action.done`"""
-        await self._reported(item.action_id, None)
-        self.ok(item.id)
+        await self.done(item, conversation_id=await self._reported(item.action_id, None))
 
-    async def _reported(self, id: str, report: c.DeliveryReport | None) -> None:
+    async def _reported(self, id: str, report: c.DeliveryReport | None) -> str:
+        """The conversation that the action was of. Raises Refused `unknown_conversation`."""
         p = partition_of(id)
         found = await self.parts.store.pointed(p, id) if p is not None else None
         if found is None or found[0] != self.person.org:
@@ -84,6 +83,7 @@ class ConnectorSession(BaseSession):
                 org, conversation_id, self.person.user_id, self.node.now_ms(), id, report.status, report.reason
             )
         await self.parts.store.report(org, self.person.user_id, conversation_id, id)
+        return conversation_id
 
     handlers: ClassVar[dict[type, Callable[[Any, Any], Awaitable[None]]]] = {
         c.EventPush: push,

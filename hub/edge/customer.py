@@ -65,7 +65,7 @@ class CustomerSession(WatchingSession):
             answer=lambda b, e, a: {"conversation_id": own},
             request=self.request_of(item),
         )
-        await self.done(item, done.answer)
+        await self.done(item, done.answer, conversation_id=own)
         for tab in list(self.node.by_user.get((person.org, person.user_id), ())):
             if isinstance(tab, CustomerSession) and tab.ready and tab is not self:
                 self.node.spawn(tab.surely(partial(tab.attach, own, None)))  # the messenger's other tabs
@@ -75,12 +75,13 @@ class CustomerSession(WatchingSession):
         """`message.send`"""
         own = self._conversation(item.conversation_id)
         message_id = await self.parts.messaging.send(self.person, own, item)
-        await self.done(item, {"message_id": message_id})
+        await self.done(item, {"message_id": message_id}, conversation_id=own)
 
     async def show_typing(self, item: c.CustomerTyping) -> None:
         """`typing`"""
-        await self.parts.messaging.type(self.person, self._conversation(item.conversation_id), item)
-        await self.done(item)
+        own = self._conversation(item.conversation_id)
+        await self.parts.messaging.type(self.person, own, item)
+        await self.done(item, conversation_id=own)
 
     async def end(self, item: c.CustomerConversationEnd) -> None:
         """`conversation.end`"""
@@ -89,12 +90,13 @@ class CustomerSession(WatchingSession):
         done = await self.parts.conversations.run(
             self.person.org, own, lambda _: command, request=self.request_of(item)
         )
-        await self.done(item, done.answer)
+        await self.done(item, done.answer, conversation_id=own)
 
     async def receipt(self, item: c.ReceiptSend) -> None:
         """`receipt.send`"""
-        await self.parts.messaging.receipt(self.person, self._conversation(item.conversation_id or ""), item)
-        await self.done(item)
+        own = self._conversation(item.conversation_id or "")
+        await self.parts.messaging.receipt(self.person, own, item)
+        await self.done(item, conversation_id=own)
 
     def sender_changed(self, item: Item) -> None:
         """Where the channel shows names: who answers from now on."""

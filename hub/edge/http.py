@@ -228,6 +228,7 @@ class _Figures:
             counts[endpoint] = counts.get(endpoint, 0) + 1
         for endpoint, count in sorted(counts.items()):
             sockets.add_metric([endpoint], count)
+        primaries = node.store.primaries
         plain = {
             "hub_monitors": ("Monitors joined by sessions of this node.", sum(map(len, node.monitoring.values()))),
             "hub_views": ("Subscribed views.", len(node.view_owners)),
@@ -237,6 +238,8 @@ class _Figures:
             "hub_follow_repaired_entries": ("Entries that came by repair.", node.follower.repaired),
             "hub_follow_resets": ("Logs that had to start again.", node.follower.resets),
             "hub_store_ok": ("1 while the store answers.", int(node.store_ok)),
+            "hub_store_durable": ("1 while answers wait for as many replicas as wanted.", int(primaries.durable(None))),
+            "hub_store_vouched": ("1 while nobody else can have become the primary.", int(primaries.vouched)),
             "hub_store_replaced": ("Times another store was found than before.", node.store_replaced),
             "hub_clock_offset_seconds": ("The store's clock less this node's.", node.clock_offset_ms / 1000),
             "hub_stalled_seconds": ("Time this process stood still, in stalls of 1 s or more.", node.stalled_s),

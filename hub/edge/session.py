@@ -288,14 +288,23 @@ class BaseSession:
         """Answer a command."""
         self.send(encode_ok(id, answer or {}))
 
-    async def done(self, item: Any, answer: dict[str, object] | None = None) -> None:
-        """Answer a command that changed something, and remember the answer for its `req`."""
+    async def done(
+        self, item: Any, answer: dict[str, object] | None = None, *, conversation_id: str | None = None
+    ) -> None:
+        """
+        Answer a command that changed something, and remember the answer for its `req`.
+
+        `conversation_id` is what it changed, where the command itself doesn't say so.
+        """
         request = self.request_of(item)
         if request is not None:
             try:
                 await self.parts.store.remember_answer(request, orjson.dumps(answer or {}))
             except Refused as refused:
                 log.warning("an answer isn't remembered: %s", refused.code)  # what was asked for is done, all the same
+        changed = conversation_id or getattr(item, "conversation_id", None)
+        if not self.parts.store.durable(self.person.org, changed):
+            answer = {**(answer or {}), "durable": False}
         self.ok(item.id, answer)
 
     def _check_token(self) -> None:
@@ -419,9 +428,9 @@ class BaseSession:
         return (self.loop.time() - self.last_heard) * 1000 > self.settings.monitor_silence_ms
 
     def lease_ends(self, conversation_id: str) -> float:
-        """Loop time up to which the monitor's lease is certain."""
+        """Loop time up to which the monitor's lease is certain; a primary that isn't the one any more may say anything."""
         ref = self.monitors.get(conversation_id)
-        return 0.0 if ref is None else ref.certain_until
+        return 0.0 if ref is None or not self.node.store.primaries.vouched else ref.certain_until
 
     def on_timer(self, now: float) -> None:
         """Half a second has passed."""

@@ -124,7 +124,7 @@ class StaffSession(WatchingSession):
         done = await self.parts.conversations.run(
             self.person.org, conversation_id, lambda _: command, request=self.request_of(item), **options
         )
-        await self.done(item, done.answer)
+        await self.done(item, done.answer, conversation_id=conversation_id)
 
     async def set_status(self, item: c.StatusSet) -> None:
         """`status.set`"""

@@ -62,6 +62,7 @@ class SupervisorSession(StaffSession):
             assert after.monitor is not None
             return {"monitor_id": after.monitor.monitor_id, "lease_ms": lease_ms}
 
+        self.parts.store.trust()
         asked = self.loop.time()
         done = await self.parts.conversations.run(
             person.org, conversation_id, make, answer=answer, request=self.request_of(item), silent=True
@@ -101,6 +102,7 @@ class SupervisorSession(StaffSession):
             ref = self.monitors.get(conversation_id)
             if ref is None or self.closed:
                 return
+            self.parts.store.trust()
             watch = await self.held_watch(conversation_id)
             found = await self.snapshot(conversation_id)
             if self.monitors.get(conversation_id) is not ref:  # it has ended, and that was told, while this was read
@@ -212,6 +214,7 @@ class SupervisorSession(StaffSession):
     async def takeover_confirm(self, item: c.TakeoverConfirm) -> None:
         """`takeover.confirm`"""
         conversation_id = await self._prepared_in(item.takeover_id)
+        self.parts.store.trust()
         participant_id = self.parts.ids.new("prt", self.person.org, conversation_id)
         command = d.ConfirmTakeover(
             self.person, self.session_id, item.takeover_id, secret_hash(item.confirm_token), participant_id
@@ -252,6 +255,8 @@ class SupervisorSession(StaffSession):
     async def _resume_monitors(self, monitors: dict[str, str], cursors: dict[str, str]) -> None:
         """Those whose lease still runs go on; of the others the end is told."""
         person = self.person
+        if monitors:
+            self.parts.store.trust()
         for conversation_id, monitor_id in monitors.items():
             asked = self.loop.time()
             lease = Lease(person.org, conversation_id, monitor_id, self.session_id)

@@ -130,6 +130,7 @@ class Node:
         self.alive: list[str] = [node_id]
         self.store_ok = False
         self.store_replaced = 0
+        self._vouched = True
         self.clock_offset_ms = 0  # the store's clock less this node's
         self.stalled_s = 0.0
         self.draining = False
@@ -435,6 +436,7 @@ class Node:
             log.warning("the store answers again after %.1f s", time.monotonic() - self._store_seen)
         self.store_ok = True
         self._store_seen = time.monotonic()
+        self._notice_doubt(self.store.primaries.vouched)
         self._beats += 1
         for node_id in self.alive:
             self._missing.pop(node_id, None)
@@ -448,6 +450,13 @@ class Node:
                 del self.orgs[name]
                 org.stop()
         self._close_revoked()
+
+    def _notice_doubt(self, vouched: bool) -> None:
+        """Cut off with a primary that may not be the one any more, or not any more cut off: say it once."""
+        if vouched != self._vouched:
+            said = "names this primary again" if vouched else "names this primary: monitors get nothing"
+            log.warning("%s majority of the Sentinels %s", "a" if vouched else "no", said)
+        self._vouched = vouched
 
     def _close_revoked(self) -> None:
         if not self.revoked:

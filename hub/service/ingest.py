@@ -8,7 +8,7 @@ wait for each other; the events of one keep their order.
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -35,12 +35,17 @@ APPENDED = tuple(KINDS)
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one event; `refused` is None where it was `accepted` or a `duplicate`."""
+    """
+    What became of one event; `refused` is None where it was `accepted` or a `duplicate`.
+
+    `durable` is False where it isn't on as many replicas as wanted (yet).
+    """
 
     id: str | None
     status: str
     cursor: str | None = None
     refused: Refused | None = None
+    durable: bool = True
 
     def wire(self) -> dict[str, object]:
         """As the protocol answers it."""
@@ -49,6 +54,8 @@ class Result:
             body["cursor"] = self.cursor
         if self.refused is not None:
             body["error"] = error_body(self.refused)
+        if not self.durable:
+            body["durable"] = False
         return body
 
 
@@ -92,6 +99,8 @@ class Ingest:
             await jobs[0]
         else:
             await _all(jobs)
+        if not self.store.durable(org, None):
+            batch.mark_what_may_be_lost()
         return [result for result in results if result is not None]
 
     async def append(self, appends: Sequence[Append]) -> list[Appended]:
@@ -138,6 +147,14 @@ class _Batch:
                 run = []
             run.append(index)
         await self._run(run)
+
+    def mark_what_may_be_lost(self) -> None:
+        """Say of each event that was taken if replicas don't have it."""
+        for index, result in enumerate(self._results):
+            if result is not None and result.refused is None:
+                conversation_id = self._event(index).conversation_id
+                durable = self._ingest.store.durable(self._org, conversation_id)
+                self._results[index] = replace(result, durable=durable)
 
     async def _run(self, indexes: Sequence[int]) -> None:
         if isinstance(self._event(indexes[0]), APPENDED):

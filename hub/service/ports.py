@@ -176,6 +176,9 @@ class ConversationStore(Protocol):
     async def append(self, appends: Sequence[Append]) -> list[Appended]:
         """One script each, in order, in one pipeline. Raises Refused `store_unavailable` with `outcome`."""
 
+    def durable(self, org: str, conversation_id: str | None) -> bool:
+        """False where what was written there (None: anywhere) and answered isn't on as many replicas as wanted (yet)."""
+
     async def seen(self, org: str, conversation_id: str, hashes: Sequence[bytes]) -> list[bool]:
         """Which of these ids the conversation has taken in."""
 

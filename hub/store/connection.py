@@ -17,6 +17,11 @@ be done is done, then those that were turned away go again, in order, and behind
 A call that was turned away with one of these errors has not run, so sending it again is safe; nothing else is ever sent
 twice. One gap is left: if a second client loads the scripts between two of our calls in flight, the later one runs
 first.
+
+Where the server has replicas, what is sent in one turn ends with one WAIT, its answers are kept until that is answered,
+and what comes meanwhile leaves together afterwards: a failover then forgets nothing that was answered. A replica that
+doesn't acknowledge must not stop everything: after `EMPTY_WAITS_MAX` of them nobody waits, `durable` says so, and each
+`LOOK_S` it is looked whether enough replicas keep up again.
 """
 
 import asyncio
@@ -40,6 +45,9 @@ NOT_RUN: Final = frozenset({"LOADING", "BUSY", "NOREPLICAS", "MISCONF", "OOM", "
 RELOADS_MAX: Final = 3
 BACKOFF_FIRST_S: Final = 0.02
 BACKOFF_MAX_S: Final = 1.0
+REPLICA_WAIT_MS: Final = 200  # how long one WAIT may take
+EMPTY_WAITS_MAX: Final = 3  # in a row; then answers don't wait for replicas any more
+LOOK_S: Final = 1.0  # between two looks whether replicas keep up
 STEADY_S: Final = 1.0  # a connection that lived this long was a good one: the next loss starts with a short pause again
 
 
@@ -113,13 +121,16 @@ class Limits:
 
     `timeout_s`: age of the oldest unanswered call at which the connection is given up. `connect_wait_s`: how long a
     call waits for a connection. `pending_max`: calls sent and not answered. `waiting_max`: calls waiting for a
-    connection.
+    connection. `replicas`: how many of them must have a write before it is answered (0: none), where the server has
+    any; `replicas_expected`: that it has is a matter of course, so none is a fault.
     """
 
     timeout_s: float = 1.5
     connect_wait_s: float = 1.0
     pending_max: int = 20_000
     waiting_max: int = 2_000
+    replicas: int = 0
+    replicas_expected: bool = False
 
 
 def command(*args: bytes) -> bytes:
@@ -135,6 +146,7 @@ def backoff_s(attempt: int) -> float:
 
 ASKING: Final = command(b"ASKING")
 PING: Final = command(b"PING")
+ROLE: Final = command(b"ROLE")
 
 
 class Call:
@@ -172,6 +184,9 @@ class Owner(Protocol):
     def refused(self, link: "Link", call: Call, error: ReplyError) -> None:
         """`call` was answered with an error."""
 
+    def replicated(self, link: "Link", replicas: int) -> None:
+        """So many replicas have acknowledged everything that was sent before a WAIT."""
+
     def answered_all(self, link: "Link") -> None:
         """Nothing is in flight any more."""
 
@@ -180,13 +195,18 @@ class Owner(Protocol):
 
 
 class Link(asyncio.Protocol):
-    """The bytes of one connection: `waiting` are the calls that were sent and not answered, oldest first."""
+    """
+    The bytes of one connection: `waiting` are the calls that were sent and not answered, oldest first; `wait` is the WAIT
+    among them, if any.
+    """
 
     def __init__(self, lane: Owner) -> None:
         self.lane = lane
         self.loop = asyncio.get_running_loop()
         self.reader = hiredis.Reader(replyError=ReplyError)
         self.waiting: deque[Call] = deque()
+        self.wait: Call | None = None
+        self.kept: list[tuple[Call, Any]] = []  # answered by the server, and by no replica yet
         self.transport: asyncio.Transport | None = None
         self.lost: asyncio.Future[None] = self.loop.create_future()
         self.since = self.loop.time()
@@ -205,10 +225,14 @@ class Link(asyncio.Protocol):
             while (answer := gets()) is not False:
                 call = waiting.popleft()
                 future = call.future
-                if future.done():
+                if call is self.wait:
+                    self._replicated(answer)
+                elif future.done():
                     continue  # its caller has gone; the answer is nobody else's
-                if answer.__class__ is ReplyError:
+                elif answer.__class__ is ReplyError:
                     self.lane.refused(self, call, answer)
+                elif self.wait is not None:
+                    self.kept.append((call, answer))
                 else:
                     future.set_result(answer)
         except (hiredis.HiredisError, IndexError) as error:
@@ -216,6 +240,14 @@ class Link(asyncio.Protocol):
             self.abort()
         if not waiting:
             self.lane.answered_all(self)
+
+    def _replicated(self, answer: Any) -> None:
+        self.wait = None
+        self.lane.replicated(self, answer if isinstance(answer, int) else 0)
+        kept, self.kept = self.kept, []
+        for call, answer in kept:
+            if not call.future.done():
+                call.future.set_result(answer)
 
     def eof_received(self) -> None:
         """Called by the loop: the server has hung up."""
@@ -230,13 +262,14 @@ class Link(asyncio.Protocol):
         if self.lost.done():
             return
         self.lost.set_result(None)
-        calls, self.waiting = self.waiting, deque()
+        calls = [*(call for call, _ in self.kept), *self.waiting]
+        self.waiting, self.kept, self.wait = deque(), [], None
         for call in calls:
             call.fail(Unknown(f"connection to {self.lane.endpoint} lost"))
         self.lane.lost(self)
 
-    def send(self, calls: list[Call]) -> None:
-        """Write `calls` at once."""
+    def send(self, calls: list[Call], replicas: int = 0) -> None:
+        """Write `calls` at once; their answers wait until so many replicas have what they wrote."""
         assert self.transport is not None
         now, wires = self.loop.time(), []
         for call in calls:
@@ -249,9 +282,20 @@ class Link(asyncio.Protocol):
                 wires.append(ASKING)
             self.waiting.append(call)
             wires.append(call.wire)
-        if wires:
-            self.lane.writes += 1
-            self.transport.write(b"".join(wires))
+        if not wires:
+            return
+        self.lane.writes += 1
+        self.transport.write(b"".join(wires))
+        if replicas:
+            self.confirm(replicas)
+
+    def confirm(self, replicas: int) -> None:
+        """Keep all answers back from now on until so many replicas have what was sent before."""
+        assert self.wait is None, "one pipeline at a time"
+        assert self.transport is not None
+        self.wait = self._unasked(command(b"WAIT", b"%d" % replicas, b"%d" % REPLICA_WAIT_MS))
+        self.waiting.append(self.wait)
+        self.transport.write(self.wait.wire)
 
     async def ask(self, wires: list[bytes]) -> list[Any]:
         """Answers to `wires`, sent past every queue; errors among them as values, Unknown where the link is lost."""
@@ -309,6 +353,7 @@ class Lane:
         self.connects = 0
         self.trouble: Exception | None = None  # why there is no connection, for people
         self.hint: Endpoint | None = None  # who owns what was asked here, by the last MOVED
+        self.durable = True  # as many replicas as wanted have all that was answered (or none is wanted)
         self._login = login
         self._scripts = tuple(scripts)
         self._on_elsewhere = on_elsewhere  # a call belongs on another server: hold, refresh the map, `take` and route
@@ -320,7 +365,11 @@ class Lane:
         self._demoted = False  # the server is a replica now
         self._unloaded = False  # the scripts have to be loaded again
         self._closed = False
-        self._out: list[Call] = []  # leaves at the end of this turn of the loop
+        self._waits = False  # answers wait for replicas
+        self._empty_waits = 0
+        self._looked = 0.0  # loop time
+        self._written = 0  # the server's replication offset then
+        self._out: list[Call] = []  # leaves at the end of this turn of the loop, or behind the WAIT in flight
         self._again: deque[Call] = deque()  # turned away without having run
         self._held: deque[Call] = deque()
         self._settling: list[asyncio.Future[None]] = []
@@ -452,6 +501,18 @@ class Lane:
         else:
             call.fail(error)
 
+    def replicated(self, link: Link, replicas: int) -> None:
+        """A WAIT was answered: what it waited for may be told, and the next pipeline leaves."""
+        if link is not self._link:
+            return
+        self._empty_waits = 0 if replicas >= self.limits.replicas else self._empty_waits + 1
+        if self._empty_waits == EMPTY_WAITS_MAX:
+            self._waits = False
+            log.warning("store %s (%s): answers don't wait for replicas: they don't keep up", self.endpoint, self.name)
+        self.durable = not self._empty_waits
+        if self._out:
+            self._loop.call_soon(self._flush)
+
     def answered_all(self, link: Link) -> None:
         """Nothing is in flight."""
         if link is self._link and not self._ready:
@@ -469,10 +530,12 @@ class Lane:
     def _flush(self) -> None:
         if self._link is not None and self._link.closing:
             self._link.abort()  # has them held
+        if self._link is not None and self._link.wait is not None:
+            return  # one pipeline at a time: these leave together when replicas have that one
         calls, self._out = self._out, []
         if calls:
             assert self._link is not None
-            self._link.send(calls)
+            self._link.send(calls, self.limits.replicas if self._waits else 0)
 
     def _stop_sending(self) -> None:
         self._ready = False
@@ -501,7 +564,7 @@ class Lane:
             self._ready = True
             calls = self.take()
             if calls:
-                link.send(calls)
+                link.send(calls, self.limits.replicas if self._waits else 0)
 
     async def _reload(self, link: Link) -> None:
         try:
@@ -553,10 +616,35 @@ class Lane:
         for answer in await link.ask(greeting):
             if isinstance(answer, Exception):
                 raise answer
-        [role] = await link.ask([command(b"ROLE")])
+        [role] = await link.ask([ROLE])
         if isinstance(role, list) and role and role[0] != b"master":
             raise Unavailable(f"{self.endpoint} is a replica")  # a demoted primary that came back, say
+        self._look_at(role, at_least=1)  # one that is still being filled acknowledges nothing
         await self._load_scripts(link)
+
+    def _look_at(self, role: Any, at_least: int) -> None:
+        """Wait for replicas from now on if enough of them are there and have acknowledged the offset `at_least`."""
+        self._looked = self._loop.time()
+        if not isinstance(role, list) or len(role) < 3:  # no leave to ask for it, say
+            return
+        self._written, there = int(role[1]), role[2]
+        keeping_up = sum(int(offset) >= at_least for _, _, offset in there)
+        if self.limits.replicas and keeping_up >= self.limits.replicas:
+            if not self.durable:
+                log.info("store %s (%s): answers wait for replicas again", self.endpoint, self.name)
+            self._waits, self._empty_waits = True, 0
+        elif self._waits or self.limits.replicas_expected:
+            if self.durable and self.limits.replicas:
+                log.warning("store %s (%s) has fewer replicas than wanted", self.endpoint, self.name)
+            self._waits, self.durable = False, not self.limits.replicas
+
+    async def _look(self, link: Link) -> None:
+        """Are enough replicas there, with everything that was written before the last look?"""
+        [role] = await link.ask([ROLE])
+        if link is self._link and not self._waits:
+            self._look_at(role, at_least=self._written)
+            if self._waits:
+                link.confirm(self.limits.replicas)  # what was answered without waiting; nobody else might ask for long
 
     async def _load_scripts(self, link: Link) -> None:
         answers = await link.ask([command(b"SCRIPT", b"LOAD", script.text) for script in self._scripts])
@@ -584,6 +672,9 @@ class Lane:
             elif not link.waiting and now - link.heard > self.limits.timeout_s:
                 # A connection that is half open would be found by the next call only, which would then be Unknown.
                 link.ping()
+            elif self.limits.replicas and not self._waits and self._ready and now - self._looked > LOOK_S:
+                self._looked = now
+                self._spawn(self._look(link))
         if not self._ready:
             self._expire(now - self.limits.connect_wait_s)
 
@@ -609,6 +700,9 @@ class _Errand:
 
     def refused(self, link: Link, call: Call, error: ReplyError) -> None:
         call.fail(error)
+
+    def replicated(self, link: Link, replicas: int) -> None:
+        pass
 
     def answered_all(self, link: Link) -> None:
         pass

@@ -174,6 +174,20 @@ class RedisStore:
             known = [was or bool(is_) for was, is_ in zip(known, reply, strict=True)]
         return known
 
+    def durable(self, org: str, conversation_id: str | None) -> bool:
+        """See the port."""
+        place = self.keys.base(partition(org, conversation_id)) if conversation_id else None
+        return self.primaries.durable(place)
+
+    def trust(self) -> None:
+        """
+        Raise Refused `store_unavailable` where another primary may have been made without us (`Primaries.vouched`).
+
+        Whoever is given a monitor, or a conversation, would otherwise share it with somebody on the other side.
+        """
+        if not self.primaries.vouched:
+            raise store_unavailable("none")
+
     async def commit(self, commit: Commit, *, lane: str = "commit") -> Committed | Conflict | Repeated | NotDue:
         """One script; see the port."""
         p, member = self._place(commit.org, commit.conversation_id)

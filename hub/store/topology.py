@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 REFRESH_S: Final = 10.0
 SENTINEL_REFRESH_S: Final = 1.0  # an old primary takes writes, which will be lost, until it hears of its demotion
+VOUCHED_S: Final = 2.0  # how long a majority of the Sentinels is believed
 STORM_S: Final = 0.5  # looks at the map closer together than this are slowed down
 SETTLING_S: Final = 0.1  # but while slots move, calls wait for the next look: no longer than this
 LANES: Final = ("ingest", "commit", "takeover")
@@ -133,6 +135,7 @@ class Primaries:
         self._wanted = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._vouched_at = float("-inf")  # loop time at which the majority that agreed last was asked
 
     @classmethod
     async def connect(
@@ -144,17 +147,25 @@ class Primaries:
         timeout_s: float = 1.5,
         connect_wait_s: float = 1.0,
         pending_max: int = 20_000,
+        replicas: int = 0,
         start_s: float = 5.0,
     ) -> "Primaries":
         """
-        Connected lanes to every primary that `url` leads to (see `parse_url`).
+        Connected lanes to every primary that `url` leads to (see `parse_url`), whose answers wait for `replicas`.
 
         Raises:
             ValueError: The URL makes no sense.
             Unavailable: Not everything answered within `start_s` seconds; nothing is left open.
         """
-        limits = Limits(timeout_s=timeout_s, connect_wait_s=connect_wait_s, pending_max=pending_max)
-        self = cls(parse_url(url), scripts, lanes, limits)
+        address = parse_url(url)
+        limits = Limits(
+            timeout_s=timeout_s,
+            connect_wait_s=connect_wait_s,
+            pending_max=pending_max,
+            replicas=replicas,
+            replicas_expected=address.kind != "single",
+        )
+        self = cls(address, scripts, lanes, limits)
         trouble: list[Exception] = []
         try:
             async with asyncio.timeout(start_s):
@@ -211,6 +222,22 @@ class Primaries:
     def clustered(self) -> bool:
         """True where keys of one command must share a slot."""
         return self.address.kind == "cluster"
+
+    def durable(self, key: bytes | None) -> bool:
+        """True where as many replicas as wanted have all that the primary of `key`'s slot (none: each) has answered."""
+        lanes = self._all() if key is None else self._owner(key).values()
+        return all(lane.durable for lane in lanes)
+
+    @property
+    def vouched(self) -> bool:
+        """
+        False where another primary may have been made without us: no majority of the Sentinels has named ours lately.
+
+        One that was cut off together with us answers as ever, while another hub may give to somebody else what it
+        believes to hold. Only Sentinel needs it: nobody else replaces a single server, and a primary that is cut off
+        from its Cluster's majority stops by itself before it is replaced.
+        """
+        return self.address.kind != "sentinel" or asyncio.get_running_loop().time() < self._vouched_at + VOUCHED_S
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Have `listener` called whenever the map has changed."""
@@ -323,26 +350,52 @@ class Primaries:
         if address.kind == "single":
             return [(0, SLOTS - 1, address.servers[0])]
         if address.kind == "sentinel":
-            wire = command(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", address.service.encode())
-            servers, login = address.servers, address.sentinel_login
-        else:
-            wire = command(b"CLUSTER", b"SLOTS")
-            hints = [lane.hint for lane in self._all() if lane.hint]  # whoever is named by MOVED knows of the move
-            servers = tuple(dict.fromkeys((*hints, *self._lanes, *address.servers)))
-            login = address.login
+            return [(0, SLOTS - 1, await self._named_by_sentinels())]
+        hints = [lane.hint for lane in self._all() if lane.hint]  # whoever is named by MOVED knows of the move
         trouble: Exception = Unavailable("no server named")
-        for server in servers:
+        for server in dict.fromkeys((*hints, *self._lanes, *address.servers)):
             try:
-                answer = await ask_once(server, login, wire, self.limits.timeout_s)
-                return self._primary(answer) if address.kind == "sentinel" else _slots(answer, server)
+                answer = await ask_once(server, address.login, command(b"CLUSTER", b"SLOTS"), self.limits.timeout_s)
+                return _slots(answer, server)
             except (OSError, TimeoutError, ReplyError, Unavailable, Unknown) as error:
                 trouble = error
         raise trouble
 
-    def _primary(self, answer: Any) -> Map:
+    async def _named_by_sentinels(self) -> Endpoint:
+        """
+        The primary that a majority of the Sentinels names; else, and then it isn't `vouched`, the one named most often.
+
+        One Sentinel alone may be cut off from the others together with us, and know nothing of a failover.
+        """
+        asked = asyncio.get_running_loop().time()
+        answers = [asyncio.create_task(self._named_by(server)) for server in self.address.servers]
+        named: Counter[Endpoint] = Counter()
+        trouble: Exception = Unavailable("no Sentinel named")
+        try:
+            for answer in asyncio.as_completed(answers):
+                try:
+                    primary = await answer
+                except (OSError, TimeoutError, ReplyError, Unavailable, Unknown) as error:
+                    trouble = error
+                    continue
+                named[primary] += 1
+                if named[primary] > len(answers) // 2:
+                    self._vouched_at = asked
+                    return primary
+        finally:
+            for task in answers:
+                task.cancel()
+            await asyncio.gather(*answers, return_exceptions=True)
+        if not named:
+            raise trouble
+        return named.most_common(1)[0][0]
+
+    async def _named_by(self, sentinel: Endpoint) -> Endpoint:
+        wire = command(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self.address.service.encode())
+        answer = await ask_once(sentinel, self.address.sentinel_login, wire, self.limits.timeout_s)
         if not isinstance(answer, list) or len(answer) != 2:
             raise Unavailable(f"the Sentinel doesn't know {self.address.service}")
-        return [(0, SLOTS - 1, Endpoint(answer[0].decode(), int(answer[1])))]
+        return Endpoint(answer[0].decode(), int(answer[1]))
 
     def _losing(self, found: Map) -> list[Lane]:
         """Lanes of primaries that lose a slot by `found`."""

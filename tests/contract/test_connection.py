@@ -280,7 +280,7 @@ def service() -> Iterator[tuple[Engine, Engine, Engine]]:
     binary, at_once = str(find_engine()), ("--repl-diskless-sync-delay", "0")
     primary = Engine(binary, port=free_port(), options=at_once)
     replica = Engine(binary, port=free_port(), options=(*at_once, "--replicaof", f"127.0.0.1 {primary.port}"))
-    sentinel = Engine.sentinel(binary, "main", primary.port)
+    sentinel = Engine.sentinel(binary, "main", primary)
     for engine in (primary, replica, sentinel):
         engine.start()
     yield primary, replica, sentinel

@@ -20,7 +20,8 @@ from hub import cli
 from hub.cli import main
 from hub.edge.auth import Authenticator
 from hub.settings import Settings, SettingsError, bind
-from hub.store.embedded import DataDirLocked, Embedded, EmbeddedError
+from hub.store.embedded import DataDirLocked, Embedded, EmbeddedError, find_engine
+from tests.support.engines import Engine, free_port, wait_until
 
 SECRET = "0123456789abcdef0123456789abcdef"
 PEOPLE = """
@@ -213,6 +214,31 @@ def test_doctor_looks_at_a_running_store(tmp_path: Path, capsys: Capture, monkey
     report = capsys.readouterr().out
     assert "fail  eviction" in report
     assert "warn  durability" in report
+
+
+def test_doctor_asks_the_sentinels(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them should be named, and none may be quicker with a failover than a hub is with its doubt."""
+    binary = str(find_engine())
+    primary = Engine(binary, port=free_port()).start()
+    sentinels = [Engine.sentinel(binary, "main", primary).start() for _ in range(2)]
+    try:
+        wait_until(
+            lambda: len(sentinels[0].ask("SENTINEL", "SENTINELS", "main")) == 1, "Sentinels that know each other"
+        )
+        hosts = [f"127.0.0.1:{sentinel.port}" for sentinel in sentinels]
+        monkeypatch.setenv("HUB_REDIS_URL", f"redis+sentinel://{hosts[0]}/main")
+        assert main(["doctor"]) == 0
+        assert "warn  sentinels   2 watch main, 1 are named" in capsys.readouterr().out
+        monkeypatch.setenv("HUB_REDIS_URL", f"redis+sentinel://{','.join(hosts)}/main")
+        assert main(["doctor"]) == 0
+        assert "ok    sentinels   2 of 2 named" in capsys.readouterr().out
+        for sentinel in sentinels:
+            sentinel.ask("SENTINEL", "SET", "main", "down-after-milliseconds", "2000")
+        assert main(["doctor"]) == 1
+        assert "fail  sentinels   down-after-milliseconds 2000" in capsys.readouterr().out
+    finally:
+        for engine in (*sentinels, primary):
+            engine.remove()
 
 
 def test_doctor_finds_what_is_wrong(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

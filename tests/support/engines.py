@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -48,24 +48,52 @@ def wait_until(condition: Callable[[], bool], what: str, within_s: float = START
 
 
 class Engine:
-    """One server process. `ask` talks to it past everything under test."""
+    """
+    One server process on `host`, in a network of its own where `within` is the command that enters it. `ask` talks to it
+    past everything under test.
+    """
 
-    def __init__(self, binary: str, *, port: int = 0, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        binary: str,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        within: Sequence[str] = (),
+        options: tuple[str, ...] = (),
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="engine"))  # short: a unix socket's path has 107 bytes at most
         self.path = self.folder / "s"
         self.port = port
+        self.host = host
         self.process: subprocess.Popen[bytes] | None = None
-        self._line = [binary, "--port", str(port), "--bind", "127.0.0.1", "--unixsocket", str(self.path)]
-        self._line += ["--dir", str(self.folder), "--save", "", "--appendonly", "no", *options]
+        self._line = [*within, binary, *self._place(), "--save", "", "--appendonly", "no", *options]
+
+    def _place(self) -> list[str]:
+        place = ["--port", str(self.port), "--bind", self.host, "--unixsocket", str(self.path)]
+        return [*place, "--dir", str(self.folder), "--protected-mode", "no"]  # else only the loopback would be let in
 
     @classmethod
-    def sentinel(cls, binary: str, service: str, primary_port: int) -> "Engine":
+    def sentinel(
+        cls,
+        binary: str,
+        service: str,
+        primary: "Engine",
+        *,
+        host: str = "127.0.0.1",
+        within: Sequence[str] = (),
+        quorum: int = 1,
+        down_after_ms: int = 30_000,
+    ) -> "Engine":
         """A Sentinel that watches one service; not started yet."""
-        self = cls(binary, port=free_port())
+        self = cls(binary, port=free_port(), host=host)
         config = self.folder / "sentinel.conf"
-        config.write_text(f"sentinel monitor {service} 127.0.0.1 {primary_port} 1\n")
-        self._line = [binary, str(config), "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]
-        self._line += ["--unixsocket", str(self.path), "--dir", str(self.folder)]
+        config.write_text(
+            f"sentinel monitor {service} {primary.host} {primary.port} {quorum}\n"
+            f"sentinel down-after-milliseconds {service} {down_after_ms}\n"
+            f"sentinel failover-timeout {service} 10000\n"
+        )
+        self._line = [*within, binary, str(config), "--sentinel", *self._place()]
         return self
 
     def start(self) -> "Engine":
@@ -126,13 +154,19 @@ class Engine:
 
 
 class Engines:
-    """A store under test: its `url`, its `nodes`, and what only its owner may do."""
+    """
+    A store under test: its `url`, its `nodes`, and what only its owner may do. A Cluster of three has `replicas` behind
+    its primaries on wish: then `nodes` are six, and the fourth follows the first.
+    """
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: Kind, *, replicas: bool = False, node_timeout_ms: int = 5_000) -> None:
         self.kind = kind
         if kind == "cluster":
-            ports = [free_port() for _ in range(CLUSTER_NODES)]
-            self.nodes = [Engine(str(find_engine()), port=port, options=_cluster_options()) for port in ports]
+            ports = [free_port() for _ in range(CLUSTER_NODES * (2 if replicas else 1))]
+            options = [_cluster_options(node_timeout_ms) for _ in ports]
+            self.nodes = [
+                Engine(str(find_engine()), port=port, options=one) for port, one in zip(ports, options, strict=True)
+            ]
             self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)
         else:
             binary = str(find_engine()) if kind == "valkey" else str(shutil.which("redis-server"))
@@ -171,7 +205,7 @@ class Engines:
         source.ask("CLUSTER", "SETSLOT", str(number), "MIGRATING", target_id)
         while keys := source.ask("CLUSTER", "GETKEYSINSLOT", str(number), "1"):
             source.ask("MIGRATE", "127.0.0.1", str(target.port), keys[0], "0", "1000")
-        for node in (target, source, *self.nodes):
+        for node in (target, source, *self.nodes[:CLUSTER_NODES]):
             node.ask("CLUSTER", "SETSLOT", str(number), "NODE", target_id)
 
     def remove(self) -> None:
@@ -186,8 +220,9 @@ class Engines:
         raise AssertionError("nobody has the slot")
 
     def _join(self) -> None:
-        bounds = [round(i * SLOTS / len(self.nodes)) for i in range(len(self.nodes) + 1)]
-        for i, node in enumerate(self.nodes):
+        primaries, replicas = self.nodes[:CLUSTER_NODES], self.nodes[CLUSTER_NODES:]
+        bounds = [round(i * SLOTS / CLUSTER_NODES) for i in range(CLUSTER_NODES + 1)]
+        for i, node in enumerate(primaries):
             node.ask("CLUSTER", "ADDSLOTSRANGE", str(bounds[i]), str(bounds[i + 1] - 1))
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", str(i + 1))
         for node in self.nodes[1:]:
@@ -200,11 +235,21 @@ class Engines:
             return all(b"cluster_state:ok" in info and known in info for info in infos)
 
         wait_until(joined, "the Cluster is one")
+        for primary, replica in zip(primaries, replicas, strict=bool(replicas)):
+            replica.ask("CLUSTER", "REPLICATE", primary.ask("CLUSTER", "MYID"))
+        if replicas:
+            wait_until(lambda: all(map(followed, primaries)), "each primary has a replica")
 
 
-def _cluster_options() -> tuple[str, ...]:
+def followed(primary: Engine, replicas: int = 1) -> bool:
+    """True where that many replicas have acknowledged something: one that is still being filled hasn't."""
+    return sum(int(offset) > 0 for _, _, offset in primary.ask("ROLE")[2]) >= replicas
+
+
+def _cluster_options(node_timeout_ms: int) -> tuple[str, ...]:
     options = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "cluster-port": str(free_port())}
-    options["cluster-node-timeout"] = "5000"  # a node that a test freezes for a moment isn't given up
+    options["cluster-node-timeout"] = str(node_timeout_ms)  # one that a test freezes for a moment isn't given up
+    options["repl-diskless-sync-delay"] = "0"
     return tuple(word for name, value in options.items() for word in (f"--{name}", value))
 
 
@@ -267,7 +312,8 @@ def keys() -> Keys:
 def start_once(kind: Kind) -> Engines:
     """The store of that kind, started by the first test that wants it."""
     if kind == "redis" and shutil.which("redis-server") is None:
-        pytest.skip("no redis-server here")
+        assert os.environ.get("CI") != "true", "redis-server is missing: apt-get install redis-server"
+        pytest.skip("redis-server is missing: apt-get install redis-server")
     if kind not in _started:
         engines = Engines(kind)
         try:

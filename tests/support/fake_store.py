@@ -273,6 +273,10 @@ class FakeStore:
         first = self.requests.get((*_request(request), conversation_id))
         return None if first is None else Repeated(*first)
 
+    def durable(self, org: str, conversation_id: str | None) -> bool:
+        """Memory has no replicas."""
+        return True
+
     async def seen(self, org: str, conversation_id: str, hashes: Sequence[bytes]) -> list[bool]:
         """Which of these ids the conversation has taken in."""
         await self._others()
