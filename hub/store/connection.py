@@ -622,29 +622,29 @@ class Lane:
         self._look_at(role, at_least=1)  # one that is still being filled acknowledges nothing
         await self._load_scripts(link)
 
-    def _look_at(self, role: Any, at_least: int) -> None:
-        """Wait for replicas from now on if enough of them are there and have acknowledged the offset `at_least`."""
+    def _look_at(self, role: Any, at_least: int) -> bool:
+        """Wait for replicas from now on if enough of them are there and have acknowledged the offset `at_least`: True."""
         self._looked = self._loop.time()
         if not isinstance(role, list) or len(role) < 3:  # no leave to ask for it, say
-            return
+            return False
         self._written, there = int(role[1]), role[2]
         keeping_up = sum(int(offset) >= at_least for _, _, offset in there)
         if self.limits.replicas and keeping_up >= self.limits.replicas:
             if not self.durable:
                 log.info("store %s (%s): answers wait for replicas again", self.endpoint, self.name)
             self._waits, self._empty_waits = True, 0
-        elif self._waits or self.limits.replicas_expected:
+            return True
+        if self._waits or self.limits.replicas_expected:
             if self.durable and self.limits.replicas:
                 log.warning("store %s (%s) has fewer replicas than wanted", self.endpoint, self.name)
             self._waits, self.durable = False, not self.limits.replicas
+        return False
 
     async def _look(self, link: Link) -> None:
         """Are enough replicas there, with everything that was written before the last look?"""
         [role] = await link.ask([ROLE])
-        if link is self._link and not self._waits:
-            self._look_at(role, at_least=self._written)
-            if self._waits:
-                link.confirm(self.limits.replicas)  # what was answered without waiting; nobody else might ask for long
+        if link is self._link and not self._waits and self._look_at(role, at_least=self._written):
+            link.confirm(self.limits.replicas)  # what was answered without waiting; nobody else might ask for long
 
     async def _load_scripts(self, link: Link) -> None:
         answers = await link.ask([command(b"SCRIPT", b"LOAD", script.text) for script in self._scripts])
