@@ -33,7 +33,7 @@ from hub.service.conversations import repeated
 from hub.service.ids import new_secret, secret_hash
 from hub.service.ports import Request
 from hub.store.keys import new_id, partition
-from hub.store.redis_store import store_unavailable
+from hub.store.redis_store import Unproven, store_unavailable
 
 if TYPE_CHECKING:
     from hub.edge.parts import Parts
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 QUEUED_MAX = 1_000  # commands waiting on one socket
 REFUSED_MAX = 400  # refusals for haste in a row, after which the socket is closed
 SESSION_TTL_MS = 60_000
+UNPROVEN_TRIES = 6
+UNPROVEN_PAUSE_S = 0.05
 CLOSE_S = 2.0  # what a peer has to take the close; then the connection is dropped
 SESSION_TOUCH_S = 20.0
 
@@ -104,6 +106,7 @@ class BaseSession:
         self.on_purpose = False  # the peer ended the session, rather than lost it
         self.ready = False
         self._greeted = False
+        self._unproven = False  # resumed, and not heard since: the client may not have the new secret
         self._entered = False
         self._closing: int | None = None
         self._revoked = False
@@ -168,6 +171,9 @@ class BaseSession:
             self.close(Close.TOO_BIG, f"a frame has at most {limit} bytes")
             return
         self._heard()
+        if self._unproven and self.ready:  # they have the answer to hello, and the new secret in it
+            self._unproven = False
+            self.node.spawn(self.save(before=b""))
         for item in decode_frame(text, self.endpoint):
             if isinstance(item, c.Pong):
                 if not self._greeted:
@@ -367,8 +373,11 @@ class BaseSession:
         }
         if status is not None:
             answer["status"] = status
+        self._unproven = resumed is not None
         self.ok(hello.id, answer)
         self.ready = True
+        if self._unproven:
+            self.send(encode_event("ping", None, at=self.node.now_ms()))  # its pong says that they have the secret
         cursors = hello.resume.cursors if hello.resume is not None and resumed is not None else {}
         await self.opened(resumed, cursors)
 
@@ -378,16 +387,20 @@ class BaseSession:
         self._secret, self.nonce = new_secret(), new_id("nce", 0)
         user = f"{person.org}/{person.role}/{person.user_id}"
         if resume is not None:
-            old = await store.resume_session(
-                resume.session,
-                secret=secret_hash(resume.secret),
-                user=user,
-                new_secret=secret_hash(self._secret),
-                nonce=self.nonce,
-                node=self.node.node_id,
-                ttl_ms=SESSION_TTL_MS,
-            )
-            if old is not None:
+            attachment = {
+                "secret": secret_hash(resume.secret),
+                "user": user,
+                "new_secret": secret_hash(self._secret),
+                "nonce": self.nonce,
+                "node": self.node.node_id,
+            }
+            old = await store.resume_session(resume.session, ttl_ms=SESSION_TTL_MS, **attachment)
+            for _ in range(UNPROVEN_TRIES):
+                if not isinstance(old, Unproven) or self.closed:
+                    break
+                await asyncio.sleep(UNPROVEN_PAUSE_S)  # that socket is heard, or known to have closed, in a moment
+                old = await store.resume_session(resume.session, ttl_ms=SESSION_TTL_MS, **attachment)
+            if old is not None and not isinstance(old, Unproven):
                 self.session_id = resume.session
                 node, nonce, views, monitors = old
                 message = orjson.dumps({"session": resume.session, "nonce": nonce})
@@ -493,6 +506,8 @@ class BaseSession:
             await self.ended(self.on_purpose)
             if self.session_id:
                 ttl_ms = 0 if self.on_purpose else self.settings.resume_ms
+                if self._unproven:
+                    self._unsaved["attached"] = b""
                 await self.parts.store.write_session(self.session_id, self.nonce, ttl_ms, **self._unsaved)
         finally:
             await self._depart()

@@ -43,6 +43,7 @@ def _script(name: str) -> Script:
 
 
 NODE_SILENCE_MS = 5_000
+UNPROVEN_MS = 1_000  # silence of a resumed socket after which its client hasn't got the new secret
 
 APPEND, COMMIT, RENEW, CUT, SNAPSHOT, CLAIM, REPORT, PERSON, RESUME, SESSION, BEAT = SCRIPTS = tuple(
     _script(name)
@@ -76,6 +77,10 @@ class Lease:
     conversation_id: str
     monitor_id: str
     session: str
+
+
+class Unproven:
+    """A session's last answer to hello may or may not have arrived."""
 
 
 def store_unavailable(outcome: str) -> Refused:
@@ -584,14 +589,20 @@ class RedisStore:
 
     async def resume_session(
         self, session: str, *, secret: str, user: str, new_secret: str, nonce: str, node: str, ttl_ms: int
-    ) -> tuple[str, str, bytes, bytes] | None:
-        """Attach a session to a new socket: (old node, old nonce, views, monitors), or None where that can't be."""
+    ) -> tuple[str, str, bytes, bytes] | Unproven | None:
+        """
+        Attach a session to a new socket: (old node, old nonce, views, monitors), or None where that can't be.
+
+        `Unproven`: the secret is the one before, and the socket with the new one may just be slow; ask again.
+        """
         try:
             key = self.keys.session(session)
         except ValueError:
             return None
-        args = [secret, user, new_secret, nonce, node, str(ttl_ms)]
+        args = [secret, user, new_secret, nonce, node, str(ttl_ms), str(UNPROVEN_MS)]
         reply = await self.script("commit", RESUME, [key], [one.encode() for one in args])
+        if reply == b"unproven":
+            return Unproven()
         return None if not reply else (reply[0].decode(), reply[1].decode(), reply[2], reply[3])
 
     async def write_session(self, session: str, nonce: str, ttl_ms: int, **fields: bytes) -> bool:

@@ -13,9 +13,10 @@ from hub.protocol.commands import MessageSend
 from hub.service.ports import Request
 from hub.store.follow import Follower, Log
 from hub.store.keys import PARTITIONS, Keys, new_id, partition, partition_of, slot
-from hub.store.redis_store import Lease, parsed_entry
+from hub.store.redis_store import UNPROVEN_MS, Lease, Unproven, parsed_entry
 from tests.contract.test_store import CONNECTOR, HOUR_MS, ORG, World, agent, opened, supervisor, until
 from tests.support.engines import Engines
+from tests.support.socket import eventually
 
 MINUTE_MS = 60_000
 
@@ -249,9 +250,36 @@ async def test_a_session_is_resumed_once_per_secret(world: World) -> None:
     """Of twenty sockets that resume at once one gets the session, with what it had; then only the new secret fits."""
     session = await a_session(world)
     answers = await asyncio.gather(*[world.store.resume_session(session, **attachment()) for _ in range(20)])
-    assert [one for one in answers if one is not None] == [("one", "n1", b"[1]", b"")]
+    assert [one for one in answers if not isinstance(one, Unproven)] == [("one", "n1", b"[1]", b"")]
+    assert await world.store.write_session(session, "n2", 60_000, before=b"")  # its client was heard
+    assert await world.store.resume_session(session, **attachment()) is None
     again = await world.store.resume_session(session, **attachment(secret="s2", new_secret="s3", nonce="n3"))
     assert again == ("two", "n2", b"[1]", b"")
+
+
+async def test_the_secret_before_counts_while_the_new_one_may_be_lost(world: World) -> None:
+    """
+    A line that breaks before its client has the answer to a resume costs nobody the session.
+
+    The store had the next secret already, so the client's only one was wrong: its monitor ended with its lease, though it
+    came back at once.
+    """
+    session = await a_session(world)
+    assert await world.store.resume_session(session, **attachment()) == ("one", "n1", b"[1]", b"")
+    again = attachment(new_secret="s3", nonce="n3")
+    assert isinstance(await world.store.resume_session(session, **again), Unproven)
+    assert await world.store.write_session(session, "n2", 60_000, attached=b"")  # it has closed, unheard
+    assert await world.store.resume_session(session, **again) == ("two", "n2", b"[1]", b"")
+    assert await world.store.resume_session(session, **attachment(secret="s2")) is None
+
+    async def silent_for_long() -> bool:
+        later = attachment(new_secret="s4", nonce="n4")
+        return not isinstance(await world.store.resume_session(session, **later), Unproven)
+
+    await eventually(silent_for_long, 5 * UNPROVEN_MS / 1000)  # half-open: nobody is told of its end
+    assert (
+        await world.store.resume_session(session, **attachment(secret="s4", new_secret="s5", nonce="n5"))
+    ) is not None
 
 
 @pytest.mark.parametrize(
