@@ -225,7 +225,9 @@ class StaffSession(WatchingSession):
         for subscription, wanted in (orjson.loads(stored) if stored else {}).items():
             if wanted["view"] != "roster" and not self.person.may("view"):
                 continue
-            filter_ = c.ViewFilter(**wanted["filter"]) if wanted["filter"] else None
+            given = wanted["filter"] or {}  # a later version's may have more
+            known = {name: given[name] for name in c.ViewFilter.__struct_fields__ if name in given}
+            filter_ = c.ViewFilter(**known) if known else None
             item = c.ViewSubscribe(
                 id=1, view=wanted["view"], filter=filter_, sort=wanted["sort"], limit=wanted["limit"]
             )
