@@ -1,10 +1,14 @@
-"""What stands between two ends of a connection and lets it down: silently, with a reset, or at a chosen moment."""
+"""What stands between two ends of a connection and lets it down: silently, slowly, with a word, with a reset, in time."""
 
 import asyncio
 import contextlib
+import random
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 
 PIECE_BYTES = 1 << 20
+NO_LINGER = struct.pack("ii", 1, 0)  # what is unsent is thrown away, and the peer gets an RST
 
 
 class Pair:
@@ -15,6 +19,22 @@ class Pair:
         self.target = target
         self.silent = False
         self.lost: list[bytes] = []  # what the target wrote since
+        self.heard_at = 0.0  # loop time at which the caller's last piece was passed on
+        self.ended = 0  # how many of its two sides have said their last word
+
+    @property
+    def live(self) -> bool:
+        """True while both of its sides stand, and are not kept apart."""
+        closing = self.caller.transport.is_closing() or self.target.transport.is_closing()
+        return not (self.silent or closing or self.ended)
+
+    def reset(self) -> None:
+        """End it with an RST to either side."""
+        for writer in (self.caller, self.target):
+            if not writer.transport.is_closing():
+                line: socket.socket = writer.get_extra_info("socket")
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+            writer.transport.abort()
 
 
 Give = Callable[[Pair, bytes], Awaitable[bool]]
@@ -25,7 +45,8 @@ class Proxy:
     A TCP proxy before one port of the loopback.
 
     `half_open` lets nothing through the present connections any more, in either direction, not even their end; new ones
-    work. `reset` ends the present ones with an RST. While `refusing`, new ones are reset at once.
+    work, and go wherever `target` is by then. `reset` ends the present ones with an RST, `drop` with a FIN, each to
+    either side. `delay` makes every piece wait. While `refusing`, new ones are reset at once.
     """
 
     def __init__(self, port: int) -> None:
@@ -33,6 +54,7 @@ class Proxy:
         self.port = 0
         self.refusing = False
         self.pairs: list[Pair] = []
+        self._pause_s: Callable[[], float] | None = None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -67,7 +89,7 @@ class Proxy:
 
     def half_open(self) -> list[Pair]:
         """Nothing more passes on the present connections, which are these."""
-        live = [pair for pair in self.pairs if not pair.silent and not pair.caller.transport.is_closing()]
+        live = [pair for pair in self.pairs if pair.live]
         for pair in live:
             pair.silent = True
         return live
@@ -75,12 +97,28 @@ class Proxy:
     def reset(self) -> None:
         """End the present connections with an RST."""
         for pair in self.pairs:
-            pair.caller.transport.abort()
-            pair.target.transport.abort()
+            pair.reset()
+
+    def drop(self) -> None:
+        """End the present connections as either side would who closes without a word of its own; none that is silent."""
+        for pair in self.pairs:
+            if pair.live:
+                pair.caller.close()
+                pair.target.close()
+
+    def delay(self, seconds: float, jitter: float = 0.0, chance: random.Random | None = None) -> None:
+        """
+        Every piece waits that long from now on, up to `jitter` seconds more by `chance`; 0 ends it.
+
+        Pieces of one direction stay in order. What waits when its connection is reset or goes silent is lost.
+        """
+        chance = chance or random.Random(0)
+        self._pause_s = (lambda: seconds + chance.uniform(0, jitter)) if seconds or jitter else None
 
     async def up(self, pair: Pair, piece: bytes) -> bool:
         """A piece from the caller: passed on; False where nothing more shall be."""
         if not pair.silent:
+            pair.heard_at = asyncio.get_running_loop().time()
             pair.target.write(piece)
             await pair.target.drain()
         return True
@@ -96,7 +134,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusing:
-            writer.transport.abort()
+            Pair(writer, writer).reset()
             return
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self.target)
@@ -113,10 +151,21 @@ class Proxy:
     async def _pass(self, pair: Pair, reader: asyncio.StreamReader, give: Give, to: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while piece := await reader.read(PIECE_BYTES):
+                if self._pause_s is not None:
+                    await asyncio.sleep(self._pause_s())
                 if not await give(pair, piece):
                     return
         if not pair.silent:
             to.close()
+        self._end(pair)
+
+    def _end(self, pair: Pair) -> None:
+        """One side has said its last word; a connection of which both have is forgotten."""
+        pair.ended += 1
+        if pair.ended == 2:
+            for writer in (pair.caller, pair.target):
+                writer.close()
+            self.pairs.remove(pair)
 
 
 class Relay(Proxy):
