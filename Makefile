@@ -69,13 +69,17 @@ e2e: setup ## real hubs, real sockets
 faults: setup ## what breaks: hubs, stores, lines, networks, clocks
 	$(PYTEST) $(FAULTS) $(ARGS)
 
+beside: setup ## a node of another revision beside one of this tree: make beside REV=HEAD~8
+	$(BIN)/python -m tests.faults.beside $(REV)
+
 browser: setup ## the pages in Chromium
 	$(PYTEST) -m browser $(ARGS)
 
 soak: setup ## long runs: contests and kills by the thousand
 	SOAK_CONTESTS=20000 SOAK_KILLS=500 SOAK_CROSSINGS=50 SOAK_MESSAGES=10000 SOAK_NOTICES=20000 SOAK_ROLLING=10 \
 	ROLLING_SOCKETS=1000 SOAK_READERS=1000 SOAK_STORE_KILLS=500 SOAK_WIPES=50 SOAK_LINKS=200 SOAK_FULL=20 \
-	SOAK_PAUSES=300 SOAK_SILENCES=100 SOAK_STEPS=200 $(PYTEST) tests/faults tests/property --timeout 0 $(ARGS)
+	SOAK_PAUSES=300 SOAK_SILENCES=100 SOAK_STEPS=200 SOAK_LINES=50000 SOAK_FAILOVERS=30 SOAK_CUTS=30 SOAK_CLUSTER_KILLS=20 \
+	SOAK_MOVES=200 $(PYTEST) tests/faults tests/property --timeout 0 $(ARGS)
 
 bench: setup ## the hub's promises, measured; alone on the machine
 	$(BIN)/python -m clients.load.bench $(ARGS)
