@@ -143,12 +143,15 @@ def _fields(before: Situation, after: Situation, fresh_epoch: str) -> tuple[list
         ]
     if new != old:
         sets.append(("state", encode_state(new)))
-        stay = set(new.connected)
-        was = set(old.connected) if old is not None else set()
-        sets += [(f"p:{one.participant_id}", spoken_as(one)) for one in new.connected if one not in was]
-        drops += [f"p:{one.participant_id}" for one in was - stay]
+        was = {one.participant_id: one for one in old.connected} if old is not None else {}
+        # By id: who has left and come back at once is another value, but not gone.
+        gone_ids = sorted(was.keys() - {one.participant_id for one in new.connected})
+        sets += [
+            (f"p:{one.participant_id}", spoken_as(one)) for one in new.connected if was.get(one.participant_id) != one
+        ]
+        drops += [f"p:{participant_id}" for participant_id in gone_ids]
         noticed = {one.participant_id for one in new.notices}
-        drops += [f"draft:{one.participant_id}" for one in was - stay if one.participant_id not in noticed]
+        drops += [f"draft:{participant_id}" for participant_id in gone_ids if participant_id not in noticed]
         if old is not None:
             gone = {one.participant_id for one in old.notices} - noticed
             drops += [f"draft:{participant_id}" for participant_id in sorted(gone)]

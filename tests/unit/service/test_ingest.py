@@ -11,7 +11,7 @@ from hub.protocol import platform as p
 from hub.protocol.cursor import parse_cursor
 from hub.service.ingest import Result, append_of, refusal_of
 from hub.service.ports import Append, Appended
-from tests.support.fake_store import FakeStore
+from tests.support.fake_store import START_MS, FakeStore
 from tests.unit.domain.words import confirm as confirm_takeover
 from tests.unit.domain.words import finish, messenger, person, prepare, watch
 from tests.unit.service.words import (
@@ -429,3 +429,23 @@ def test_append_is_for_the_kinds_that_append() -> None:
         append_of(ORG, "platform", started())
     with pytest.raises(AssertionError):
         refusal_of(Appended("ok"))
+
+
+async def test_who_leaves_and_returns_in_one_batch_may_speak() -> None:
+    """
+    A desktop that reconnects tells both at once; the participant is the same one, and owns and speaks.
+
+    The record's line of who speaks was written and then dropped, since who came back was another value than who left: all
+    they said was refused as `stale_owner`, though they owned the conversation.
+    """
+    node = Node()
+    await node.take(started(), connected("bob"))
+    back = event(
+        "e-back",
+        "participant.connected",
+        {"participant_id": "prt_bob", "purpose": "agent", "user_id": "bob", "name": "Bob"},
+        at=START_MS + 1,
+    )
+    assert statuses(await node.take(disconnected("bob"), back)) == [("e-out-bob", "accepted"), ("e-back", "accepted")]
+    assert node.conversation.owner == "prt_bob"
+    assert statuses(await node.take(said("hello", "bob"))) == [("e-hello", "accepted")]
