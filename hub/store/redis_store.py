@@ -731,7 +731,7 @@ def stored_entry(id: bytes, entry: Sequence[bytes]) -> StoredEntry:
 
 def parsed_entry(offset: int, tag: bytes, header: bytes, body: bytes) -> StoredEntry:
     """An entry with its header taken apart."""
-    audience, customer_offset, monitor_id = header.decode().split(",")
+    audience, customer_offset, monitor_id, *_ = header.decode().split(",")  # a later version may say more
     return StoredEntry(offset, tag.decode(), audience, int(customer_offset), monitor_id, body)
 
 
