@@ -82,12 +82,19 @@ class SupervisorSession(StaffSession):
             self._lose(conversation_id)
             if not await self.surely(partial(self._tell_end, conversation_id, known.monitor_id)):
                 return
-        self._remember(conversation_id, monitor, asked)
+        self._remember(conversation_id, monitor, asked, done.before.now_ms)
         await self._save_monitors()
         await self.surely(partial(self.begin_monitor, conversation_id))
 
-    def _remember(self, conversation_id: str, monitor: Monitor, asked: float) -> None:
-        certain_until = asked + self.settings.lease_ms / 1000 * LEASE_CERTAIN
+    def _remember(self, conversation_id: str, monitor: Monitor, asked: float, now_ms: int) -> None:
+        """
+        The monitor is this session's: `asked` is loop time before the store was, which then said that it was `now_ms`.
+
+        A start that was repeated, or had no effect, has extended nothing: what counts is the lease as it stands.
+        """
+        joined = monitor.joined(self.session_id)
+        rest_ms = joined.lease_end - now_ms if joined is not None else 0
+        certain_until = asked + (rest_ms - self.settings.lease_ms * (1 - LEASE_CERTAIN)) / 1000
         ref = MonitorRef(monitor.monitor_id, monitor.participant_id, monitor.since, certain_until)
         self.monitors[conversation_id] = ref
         self.node.monitoring[(self.person.org, conversation_id)].add(self)
@@ -106,12 +113,12 @@ class SupervisorSession(StaffSession):
             watch = await self.held_watch(conversation_id)
             found = await self.snapshot(conversation_id)
             if self.monitors.get(conversation_id) is not ref:  # it has ended, and that was told, while this was read
-                watch.release(0)
+                watch.release()
                 self.let_go(watch)
                 return
             monitor = found[1].monitor if found is not None else None
             if found is None or monitor is None or monitor.monitor_id != ref.monitor_id:
-                watch.release(0)
+                watch.release()
                 self.let_go(watch)
                 self.monitor_over(conversation_id, ref.monitor_id, None)
                 return
@@ -126,7 +133,8 @@ class SupervisorSession(StaffSession):
                     "snapshot": self.wire_snapshot(snapshot, situation),
                 },
             )
-            watch.release(snapshot.loaded.top)
+            watch.stand(snapshot.loaded.top, snapshot.loaded.tag)
+            watch.release()
 
     def monitor_over(self, conversation_id: str, monitor_id: str, ended: MonitorEnd | None) -> None:
         """Nothing more of it from now on; say why as soon as that is known."""
@@ -270,7 +278,7 @@ class SupervisorSession(StaffSession):
                 continue
             if self.closed:
                 return
-            self._remember(conversation_id, monitor, asked)
+            self._remember(conversation_id, monitor, asked, loaded.situation.now_ms)
             about = loaded.situation.existing
             if not person.may("monitor") or not person.sees(about.queue, about.division):
                 command = d.LeaveMonitor(person.user_id, self.session_id, revoked=True)

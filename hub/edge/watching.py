@@ -121,7 +121,7 @@ class WatchingSession(BaseSession):
         async with self._lock(conversation_id):
             watch = await self.held_watch(conversation_id)
             if participant_id is not None and watch.announced == participant_id:
-                watch.release(0)
+                watch.release()
                 return
             found = await self.snapshot(conversation_id)
             if found is None:
@@ -132,11 +132,12 @@ class WatchingSession(BaseSession):
                 mine = self.my_part(situation.existing)
                 watch.participant_id = watch.announced = mine
                 if mine is None:
-                    watch.release(0)
+                    watch.release()
                     self.let_go(watch)
                     return
             self.event("conversation.snapshot", conversation_id, self.wire_snapshot(snapshot, situation))
-            watch.release(snapshot.loaded.top)
+            watch.stand(snapshot.loaded.top, snapshot.loaded.tag)
+            watch.release()
 
     def event(self, event: str, conversation_id: str, data: dict[str, object]) -> None:
         """Send one event without a cursor about a conversation."""
@@ -169,16 +170,16 @@ class WatchingSession(BaseSession):
             watch.hold()
             watch.behind = False
             try:
-                entries = await self._entries_after(conversation_id, watch.offset)
-                if entries and entries[0].offset != watch.offset + 1:
-                    await self.restart(watch, "entries have been trimmed")
+                entries = await self._entries_behind(conversation_id, watch.offset, watch.tag)
+                if entries is None:
+                    await self.restart(watch, "what was shown is not of this history, or was trimmed")
                     return
             except Refused:
                 watch.behind = True  # the timer tries again
-                watch.release(0)
+                watch.release()
                 return
             self._replay(watch, entries)
-            watch.release(0)
+            watch.release()
             self.let_go(watch)
 
     async def _entries_after(self, conversation_id: str, offset: int) -> list[StoredEntry]:
@@ -192,10 +193,24 @@ class WatchingSession(BaseSession):
             if len(part) < READ_AT_ONCE:
                 return found
 
+    async def _entries_behind(self, conversation_id: str, offset: int, tag: str) -> list[StoredEntry] | None:
+        """The entries behind a position; None where it isn't of this history."""
+        entries = await self._entries_after(conversation_id, max(offset - 1, 0))
+        if offset == 0:
+            return entries if tag == "0" and (not entries or entries[0].offset == 1) else None
+        if not entries or (entries[0].offset, entries[0].tag) != (offset, tag):
+            return None
+        return entries[1:]
+
     def _replay(self, watch: Watch, entries: Sequence[StoredEntry]) -> None:
+        """Deliver what was read, as long as it may be: a lease can end, and rights, while one reads."""
         for entry in entries:
-            if entry.offset > watch.offset:
-                watch.pass_on(Item(watch.topic, entry))
+            if watch.idle:
+                return
+            if not watch.hearing():
+                watch.behind = True  # the timer reads it again
+                return
+            watch.pass_on(Item(watch.topic, entry))
 
     # -- resuming and resetting ------------------------------------------------------------------------------------------
 
@@ -209,55 +224,54 @@ class WatchingSession(BaseSession):
             watch = await self.held_watch(conversation_id)
             watch.monitor_id = monitor_id
             if watch.announced is not None:
-                watch.release(0)  # its snapshot was faster: it covers what the cursor stands before
+                watch.release()  # its snapshot was faster: it covers what the cursor stands before
                 return True
             found = await self.snapshot(conversation_id)
             if found is None:
                 self.let_go(watch)
                 return False
             snapshot, situation = found
-            entries = await self._since_cursor(snapshot, conversation_id, cursor)
-            if watch.customer:
-                watch.offset = entries[0].offset - 1 if entries else snapshot.loaded.top
-            else:
-                self._rights_at(watch, situation.existing, entries or ())
-            if watch.idle and entries is not None:
+            since = await self._since_cursor(snapshot, conversation_id, cursor)
+            if not watch.customer:
+                self._rights_at(watch, situation.existing, since[1] if since is not None else ())
+            if watch.idle and since is not None:
+                watch.release()
                 self.let_go(watch)
                 return False
-            if entries is None:
+            if since is None:
                 watch.announced = watch.participant_id = self.my_part(situation.existing)
                 if watch.idle:
                     self.let_go(watch)
                     return False
                 self._reset(watch, snapshot, situation, "the cursor is not of this history")
                 return True
-            watch.offset = entries[0].offset - 1 if entries else snapshot.loaded.top
+            (offset, tag), entries = since
+            watch.stand(offset, tag)
             watch.announced = self.my_part(situation.existing)
             self._replay(watch, entries)
-            watch.release(snapshot.loaded.top)
+            watch.release()
             self.let_go(watch)
             return not watch.idle
 
-    async def _since_cursor(self, snapshot: Snapshot, conversation_id: str, cursor: str) -> list[StoredEntry] | None:
-        """The entries behind the cursor; None where it isn't of this history."""
+    async def _since_cursor(
+        self, snapshot: Snapshot, conversation_id: str, cursor: str
+    ) -> tuple[tuple[int, str], list[StoredEntry]] | None:
+        """The cursor's own position in the log, and the entries behind it; None where it isn't of this history."""
         parsed = parse_cursor(cursor)
         if parsed is None or parsed[0] != snapshot.loaded.epoch:
             return None
         _, tag, offset = parsed
+        if self.person.role != "customer":
+            behind = await self._entries_behind(conversation_id, offset, tag)
+            return None if behind is None else ((offset, tag), behind)
+        # Their positions count only what they see: the entry with that count and tag is somewhere behind it.
         entries = await self._entries_after(conversation_id, max(offset - 1, 0))
-        if self.person.role == "customer":
-            # Their positions count only what they see: the entry with that count and tag is somewhere behind it.
-            if offset == 0 and (tag == "0" or not entries):
-                return entries
-            for index, entry in enumerate(entries):
-                if entry.customer_offset == offset and entry.tag == tag:
-                    return entries[index + 1 :]
-            return None
-        if offset == 0:
-            return entries if tag == "0" and (not entries or entries[0].offset == 1) else None
-        if not entries or (entries[0].offset, entries[0].tag) != (offset, tag):
-            return None
-        return entries[1:]
+        if offset == 0 and (tag == "0" or not entries):
+            return (entries[0].offset - 1 if entries else snapshot.loaded.top, tag), entries
+        for index, entry in enumerate(entries):
+            if entry.customer_offset == offset and entry.tag == tag:
+                return (entry.offset, tag), entries[index + 1 :]
+        return None
 
     def _rights_at(self, watch: Watch, conversation: Conversation, entries: Sequence[StoredEntry]) -> None:
         """Who the person was where `entries` begin: told by the first of them that is about them, else by now."""
@@ -281,11 +295,13 @@ class WatchingSession(BaseSession):
     def _reset(self, watch: Watch, snapshot: Snapshot, situation: Situation, reason: str) -> None:
         data: dict[str, object] = {"reason": reason, "snapshot": self.wire_snapshot(snapshot, situation)}
         self.event("stream.reset", watch.topic.conversation_id, data)
-        watch.offset = snapshot.loaded.top
-        watch.release(snapshot.loaded.top)
+        watch.stand(snapshot.loaded.top, snapshot.loaded.tag)
+        watch.release()
 
     async def restart(self, watch: Watch, reason: str) -> None:
         """Say that the history is another one, and go on from a snapshot. The caller holds the lock."""
+        if watch.monitor_id is not None:
+            self.parts.store.trust()
         found = await self.snapshot(watch.topic.conversation_id)
         if found is None:
             watch.monitor_id = watch.participant_id = None
@@ -297,7 +313,7 @@ class WatchingSession(BaseSession):
             watch.monitor_id = None
         watch.participant_id = watch.announced = self.my_part(situation.existing)
         if watch.idle:
-            watch.release(0)
+            watch.release()
             self.let_go(watch)
             return
         self._reset(watch, snapshot, situation, reason)

@@ -306,6 +306,7 @@ class Node:
         loaded = await self.conversations.load(topic.org, topic.conversation_id)
         topic.epoch = loaded.epoch
         topic.name_visible = loaded.situation.name_visible
+        topic.last_tag = loaded.tag
         self.follower.start(topic, loaded.top, loaded.tag.encode())
 
     def _drop_topic(self, topic: Topic) -> None:

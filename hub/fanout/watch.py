@@ -67,13 +67,18 @@ class Listener(Protocol):
 
 
 class Item:
-    """One entry on its way to many watches: each class's frame is made once, and only if somebody needs it."""
+    """
+    One entry on its way to many watches: each class's frame is made once, and only if somebody needs it.
 
-    __slots__ = ("_change", "_customer", "_staff", "entry", "topic")
+    `before` is the tag of the entry before it, where it comes from the followed log.
+    """
 
-    def __init__(self, topic: Topic, entry: StoredEntry) -> None:
+    __slots__ = ("_change", "_customer", "_staff", "before", "entry", "topic")
+
+    def __init__(self, topic: Topic, entry: StoredEntry, before: str = "") -> None:
         self.topic = topic
         self.entry = entry
+        self.before = before
         self._staff: bytes | None = None
         self._customer: bytes | None = None
         self._change: tuple[str, str, str, str] | None = None
@@ -130,18 +135,20 @@ class Topic(Log):
         self.conversation_id = conversation_id
         self.epoch = ""
         self.name_visible = False
+        self.last_tag = "0"  # of the entry before the next one
         self.watches: dict[Watch, None] = {}
         self.ready: asyncio.Future[None] | None = None
 
     def entry(self, offset: int, tag: bytes, header: bytes, body: bytes) -> None:
         """A stored entry, to everybody who may see it."""
-        item = Item(self, parsed_entry(offset, tag, header, body))
+        item = Item(self, parsed_entry(offset, tag, header, body), self.last_tag)
+        self.last_tag = item.entry.tag
         for watch in list(self.watches):
             watch.offer(item)
 
     def live(self, header: bytes, body: bytes) -> None:
         """Typing: to whoever is there right now."""
-        audience, _, monitor_id = header.decode().split(",")
+        audience, _, monitor_id, *_ = header.decode().split(",")  # a later version may say more
         event = orjson.loads(body)
         typist = event["data"].get("participant_id")
         customers = encode_event(
@@ -161,7 +168,8 @@ class Watch:
     def __init__(self, listener: Listener, topic: Topic) -> None:
         self.listener = listener
         self.topic = topic
-        self.offset = 0
+        self.offset = 0  # the position of what was shown last, with its tag
+        self.tag = "0"
         self.monitor_id: str | None = None
         self.participant_id: str | None = None
         self.announced: str | None = None  # the participant for whom a snapshot was sent
@@ -180,27 +188,42 @@ class Watch:
         if self.held is None:
             self.held = []
 
-    def release(self, offset: int) -> None:
-        """Deliver what waited behind `offset`, the position of what was read, and go on live."""
-        self.offset = max(self.offset, offset)
+    def stand(self, offset: int, tag: str) -> None:
+        """A snapshot was shown: go on behind its position, which may be lower where a failover forgot something."""
+        self.offset, self.tag = offset, tag
+
+    def release(self) -> None:
+        """Deliver what waited behind the position, and go on live; whoever lost all rights meanwhile gets nothing."""
         held, self.held = self.held or [], None
-        for item in held:
+        for item in () if self.idle else held:
             self.offer(item)
 
     def offer(self, item: Item) -> None:
-        """An entry of the log, in order."""
+        """An entry of the log, in order; where it doesn't follow what was shown, start again from a snapshot."""
         if self.held is not None:
             if len(self.held) < HELD_MAX:
                 self.held.append(item)
             else:
                 self.behind = True
             return
-        if item.entry.offset <= self.offset or self.listener.closed:
+        if self.listener.closed or self not in self.topic.watches:
+            return
+        ahead = item.entry.offset - self.offset
+        if ahead <= 0:
+            if ahead == 0 and item.entry.tag != self.tag:
+                self._restart("what was shown has been forgotten")
             return
         if self.behind or not self.hearing():
             self.behind = True
             return
+        if ahead > 1 or item.before != self.tag:
+            self._restart("what was shown is of another history")
+            return
         self.pass_on(item)
+
+    def _restart(self, reason: str) -> None:
+        self.topic.node.unwatch(self)
+        self.listener.topic_restarts(self.topic.conversation_id, reason)
 
     def hearing(self) -> bool:
         """True while the session may get data: heard lately, and its lease certain."""
@@ -212,7 +235,7 @@ class Watch:
 
     def pass_on(self, item: Item) -> None:
         """Deliver it if it is theirs; then let it change their rights."""
-        self.offset = item.entry.offset
+        self.stand(item.entry.offset, item.entry.tag)
         if self.customer:
             if "c" in item.entry.audience:
                 self.listener.send(item.customer_frame)

@@ -261,7 +261,7 @@ async def play(
     watches = {user: Watch(recorder, topic) for user, recorder in recorders.items()}
     for watch in watches.values():
         topic.watches[watch] = None
-        watch.release(0)
+        watch.release()
     await bench.follower.subscribe(topic)
     bench.follower.start(topic, 0, b"0")
     one = Play(world, name, watches)
