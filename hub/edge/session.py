@@ -377,7 +377,7 @@ class BaseSession:
         self.ok(hello.id, answer)
         self.ready = True
         if self._unproven:
-            self.send(encode_event("ping", None, at=self.node.now_ms()))  # its pong says that they have the secret
+            self.ping()  # its pong says that they have the secret
         cursors = hello.resume.cursors if hello.resume is not None and resumed is not None else {}
         await self.opened(resumed, cursors)
 
@@ -461,13 +461,17 @@ class BaseSession:
             return
         every_ms = settings.monitor_ping_ms if self.monitors else settings.heartbeat_ms
         if (now - self._pinged + 0.5) * 1000 >= every_ms:
-            self._pinged = now
-            self.send(encode_event("ping", None, at=self.node.now_ms()))
+            self.ping()
         if self.person.expires_at and self.node.now_ms() >= self.person.expires_at:
             self.close(Close.UNAUTHENTICATED, "the token has expired")
         if now - self._touched > SESSION_TOUCH_S:
             self._touched = now
             self.node.spawn(self.save())
+
+    def ping(self) -> None:
+        """Ask the client for a sign of life."""
+        self._pinged = self.loop.time()
+        self.send(encode_event("ping", None, at=self.node.now_ms()))
 
     async def save(self, **fields: bytes) -> None:
         """Keep the session in the store, with changed fields; where it is away, as soon as it is back."""

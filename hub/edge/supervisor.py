@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -40,6 +40,9 @@ class SupervisorSession(StaffSession):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._ending: dict[str, MonitorRef] = {}  # monitors as the socket went
+        # Those that have ended, until the client was heard after it was told: an end that gets lost is told at the resume.
+        self._ended: dict[str, str] = {}
+        self._told_ended: set[str] = set()
 
     # -- monitoring --------------------------------------------------------------------------------------------------
 
@@ -99,9 +102,18 @@ class SupervisorSession(StaffSession):
         self.monitors[conversation_id] = ref
         self.node.monitoring[(self.person.org, conversation_id)].add(self)
 
-    async def _save_monitors(self) -> None:
-        monitors = {name: ref.monitor_id for name, ref in self.monitors.items()}
-        await self.save(monitors=orjson.dumps(monitors))
+    def _save_monitors(self) -> Coroutine[Any, Any, None]:
+        # Put together now: when this is carried out, the socket may have gone, and what it had been forgotten.
+        monitors = {**self._ended, **{name: ref.monitor_id for name, ref in self.monitors.items()}}
+        return self.save(monitors=orjson.dumps(monitors))
+
+    def _heard(self) -> None:
+        super()._heard()
+        if self._told_ended:
+            for conversation_id in self._told_ended:
+                self._ended.pop(conversation_id, None)
+            self._told_ended.clear()
+            self.node.spawn(self._save_monitors())
 
     async def begin_monitor(self, conversation_id: str) -> None:
         """Bring the snapshot, if the monitor still is this session's."""
@@ -144,6 +156,7 @@ class SupervisorSession(StaffSession):
         self._lose(conversation_id)
         if self.closed:
             return
+        self._ended[conversation_id] = monitor_id
         self.node.spawn(self._save_monitors())
         if ended is None:
             self.node.spawn(self.surely(partial(self._tell_end, conversation_id, monitor_id)))
@@ -178,6 +191,9 @@ class SupervisorSession(StaffSession):
     def _say_end(self, conversation_id: str, monitor_id: str, reason: str, by: Any, duration_ms: int) -> None:
         data = {"monitor_id": monitor_id, "reason": reason, "by": by, "duration_ms": duration_ms}
         self.event("monitor.ended", conversation_id, data)
+        self._ended[conversation_id] = monitor_id
+        self._told_ended.add(conversation_id)
+        self.ping()  # its pong says that they have it
 
     async def monitor_stop(self, item: c.MonitorStop) -> None:
         """`monitor.stop`"""

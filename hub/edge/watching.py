@@ -122,22 +122,24 @@ class WatchingSession(BaseSession):
             watch = await self.held_watch(conversation_id)
             if participant_id is not None and watch.announced == participant_id:
                 watch.release()
-                return
-            found = await self.snapshot(conversation_id)
-            if found is None:
-                self.let_go(watch)
-                return
-            snapshot, situation = found
-            if not watch.customer:
-                mine = self.my_part(situation.existing)
-                watch.participant_id = watch.announced = mine
-                if mine is None:
-                    watch.release()
-                    self.let_go(watch)
-                    return
-            self.event("conversation.snapshot", conversation_id, self.wire_snapshot(snapshot, situation))
-            watch.stand(snapshot.loaded.top, snapshot.loaded.tag)
+            else:
+                await self._show_as_participant(watch)
+
+    async def _show_as_participant(self, watch: Watch) -> bool:
+        """The snapshot, where the person is a participant as of it; else nothing, and False. The caller holds the lock."""
+        conversation_id = watch.topic.conversation_id
+        found = await self.snapshot(conversation_id)
+        if found is not None and not watch.customer:
+            watch.participant_id = watch.announced = self.my_part(found[1].existing)
+        if found is None or watch.idle:
             watch.release()
+            self.let_go(watch)
+            return False
+        snapshot, situation = found
+        self.event("conversation.snapshot", conversation_id, self.wire_snapshot(snapshot, situation))
+        watch.stand(snapshot.loaded.top, snapshot.loaded.tag)
+        watch.release()
+        return True
 
     def event(self, event: str, conversation_id: str, data: dict[str, object]) -> None:
         """Send one event without a cursor about a conversation."""
@@ -235,9 +237,7 @@ class WatchingSession(BaseSession):
             if not watch.customer:
                 self._rights_at(watch, situation.existing, since[1] if since is not None else ())
             if watch.idle and since is not None:
-                watch.release()
-                self.let_go(watch)
-                return False
+                return await self._show_as_participant(watch)  # whoever has come since begins anew
             if since is None:
                 watch.announced = watch.participant_id = self.my_part(situation.existing)
                 if watch.idle:
@@ -249,6 +249,8 @@ class WatchingSession(BaseSession):
             watch.stand(offset, tag)
             watch.announced = self.my_part(situation.existing)
             self._replay(watch, entries)
+            if watch.idle:
+                return await self._show_as_participant(watch)  # they have left, and may have come again behind that
             watch.release()
             self.let_go(watch)
             return not watch.idle

@@ -359,8 +359,16 @@ class Node:
             if ref is None or ref.monitor_id == current:
                 continue
             ended = is_.monitor_ended
-            mine = ended if ended is not None and ended.monitor_id == ref.monitor_id else None
-            session.monitor_over(key[1], ref.monitor_id, mine)
+            if ended is not None and ended.monitor_id == ref.monitor_id:
+                session.monitor_over(key[1], ref.monitor_id, ended)
+            else:
+                self.spawn(self._look_at_monitor(session, key, ref))
+
+    async def _look_at_monitor(self, session: Session, key: tuple[str, str], ref: MonitorRef) -> None:
+        """The board doesn't name it: the news may be older than the monitor, or its end was missed. The store knows."""
+        monitor = (await self.conversations.load(*key)).situation.monitor
+        if monitor is None or monitor.monitor_id != ref.monitor_id:
+            session.monitor_over(key[1], ref.monitor_id, None)
 
     # -- views -------------------------------------------------------------------------------------------------------
 

@@ -505,3 +505,46 @@ async def test_agents_who_rejoin_start_from_a_snapshot(centre: Centre) -> None:
     snapshot = (await agent.expect("conversation.snapshot", story.id))["data"]
     assert "p_max2" in {person["participant_id"] for person in snapshot["participants"]}
     await story.fence(agent)
+
+
+async def test_who_left_and_came_back_over_a_loss_gets_a_snapshot(centre: Centre) -> None:
+    """Behind the own leaving the transcript isn't theirs: what follows the own coming back begins with a snapshot."""
+    story, agent = await centre.story(), await centre.agent("max")
+    await agent.expect("conversation.snapshot", story.id)
+    await agent.drop()
+    await story.leave("max")
+    await story.customer_says("nobody there?")
+    await story.join("max")
+    await story.customer_says("hello again")
+    again = await centre.agent("max", resume=agent.resumption())
+    assert again.session["resumed"]
+    await again.expect("participant.disconnected", story.id)
+    await again.expect("conversation.snapshot", story.id)
+
+
+async def test_who_came_back_over_a_loss_gets_a_snapshot(centre: Centre) -> None:
+    """Left before the loss and connected again during it, with a cursor behind the leaving: the conversation is shown."""
+    story, agent = await centre.story(), await centre.agent("max")
+    await agent.expect("conversation.snapshot", story.id)
+    await story.leave("max")
+    await agent.expect("participant.disconnected", story.id)
+    await agent.drop()
+    await story.join("max")
+    again = await centre.agent("max", resume=agent.resumption())
+    assert again.session["resumed"]
+    await again.expect("conversation.snapshot", story.id)
+
+
+async def test_a_missed_end_of_a_monitor_is_told_at_the_resume(centre: Centre) -> None:
+    """Sent, but never read: the protocol (section 1, Resume) wants it again."""
+    story, ana, tab = await centre.story(), await centre.supervisor(), await centre.supervisor()
+    for line in (ana, tab):
+        await story.monitored_by(line)
+    ana.line.transport.pause_reading()  # type: ignore[attr-defined]
+    await tab.command("monitor.stop", conversation_id=story.id)
+    await tab.expect("monitor.ended", story.id)
+    await story.fence()
+    await ana.drop()
+    again = await centre.supervisor("ana", resume=ana.resumption())
+    assert again.session["resumed"]
+    await again.expect("monitor.ended", story.id)

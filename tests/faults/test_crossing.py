@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.support.centre import Centre, confirm
-from tests.support.processes import HubProcess
+from tests.support.processes import HubProcess, StoreProcess
 from tests.support.socket import Json, Socket
+from tests.support.store import ask
 
 ROUNDS = int(os.environ.get("SOAK_CROSSINGS", "1"))
 
@@ -244,3 +245,17 @@ async def test_a_node_that_dies_takes_nobodys_session(pair: Centre, tmp_path: Pa
     finally:
         await centre.close()
         doomed.kill()
+
+
+async def test_late_news_of_an_older_monitor_end_no_newer_one(pair: Centre, store: StoreProcess) -> None:
+    """The subscription is lost, a monitor released and the next one begins: what is read again of the old one isn't theirs."""
+    ana, bo = await pair.supervisor("ana"), await pair.supervisor("bo")
+    for _ in range(10):
+        story = await pair.story()
+        await story.monitored_by(ana)
+        await ask(store, "CLIENT", "KILL", "TYPE", "pubsub")
+        await bo.command("monitor.release", conversation_id=story.id, reason="mine")
+        await story.monitored_by(bo)
+        await ana.expect("monitor.ended", story.id, timeout=15)
+        await bo.round_trip()
+        assert bo.of(story.id, "monitor.ended") == []
