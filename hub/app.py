@@ -63,6 +63,7 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
         authenticator=Authenticator(settings),
     )
     try:
+        await primaries.believed()
         await node.start()
         parts.outbox.start()
         yield parts

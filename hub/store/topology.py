@@ -136,6 +136,8 @@ class Primaries:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._vouched_at = float("-inf")  # loop time at which the majority that agreed last was asked
+        self._named: Endpoint | None = None  # by the majority that agreed last
+        self._doubted_until = 0.0  # whoever believes another one may do so until then
 
     @classmethod
     async def connect(
@@ -231,13 +233,23 @@ class Primaries:
     @property
     def vouched(self) -> bool:
         """
-        False where another primary may have been made without us: no majority of the Sentinels has named ours lately.
+        False where another hub may believe in another primary than ours, and give to somebody what is given here.
 
-        One that was cut off together with us answers as ever, while another hub may give to somebody else what it
-        believes to hold. Only Sentinel needs it: nobody else replaces a single server, and a primary that is cut off
-        from its Cluster's majority stops by itself before it is replaced.
+        One that was cut off together with us answers as ever, so we believe in it for `VOUCHED_S` after a question that a
+        majority of the Sentinels answered with it; and in a new one that long after we heard of it, when nobody believes
+        in the one before any more: two majorities share a Sentinel, so whoever was told of the old one asked before.
+        Only Sentinel needs it: nobody else replaces a single server, and a primary that is cut off from its Cluster's
+        majority stops by itself before it is replaced.
         """
-        return self.address.kind != "sentinel" or asyncio.get_running_loop().time() < self._vouched_at + VOUCHED_S
+        if self.address.kind != "sentinel":
+            return True
+        now = asyncio.get_running_loop().time()
+        return self._named in self._lanes and self._doubted_until <= now < self._vouched_at + VOUCHED_S
+
+    async def believed(self) -> None:
+        """Wait until nobody believes in a primary that was replaced just before we came. Safe to cancel."""
+        if self.address.kind == "sentinel" and self._named is not None:
+            await asyncio.sleep(self._doubted_until - asyncio.get_running_loop().time())
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Have `listener` called whenever the map has changed."""
@@ -380,7 +392,9 @@ class Primaries:
                     continue
                 named[primary] += 1
                 if named[primary] > len(answers) // 2:
-                    self._vouched_at = asked
+                    if self._named != primary:
+                        self._doubted_until = asyncio.get_running_loop().time() + VOUCHED_S
+                    self._named, self._vouched_at = primary, asked
                     return primary
         finally:
             for task in answers:

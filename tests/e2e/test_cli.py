@@ -217,7 +217,7 @@ def test_doctor_looks_at_a_running_store(tmp_path: Path, capsys: Capture, monkey
 
 
 def test_doctor_asks_the_sentinels(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them should be named, and none may be quicker with a failover than a hub is with its doubt."""
+    """All of them should be named in the address: a hub that knows few of them may take them for the majority."""
     binary = str(find_engine())
     primary = Engine(binary, port=free_port()).start()
     sentinels = [Engine.sentinel(binary, "main", primary).start() for _ in range(2)]
@@ -232,10 +232,6 @@ def test_doctor_asks_the_sentinels(capsys: Capture, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("HUB_REDIS_URL", f"redis+sentinel://{','.join(hosts)}/main")
         assert main(["doctor"]) == 0
         assert "ok    sentinels   2 of 2 named" in capsys.readouterr().out
-        for sentinel in sentinels:
-            sentinel.ask("SENTINEL", "SET", "main", "down-after-milliseconds", "2000")
-        assert main(["doctor"]) == 1
-        assert "fail  sentinels   down-after-milliseconds 2000" in capsys.readouterr().out
     finally:
         for engine in (*sentinels, primary):
             engine.remove()
