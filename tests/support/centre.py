@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from tests.support.judge import Frame, Record, judge
 from tests.support.processes import HubProcess
 from tests.support.socket import HubError, Json, Socket, eventually
 from tests.support.tokens import token
@@ -33,6 +34,7 @@ class Centre:
         self.org = org or "org-" + uuid.uuid4().hex[:12]
         self.http = httpx.AsyncClient(trust_env=False, timeout=20.0)
         self.opened: list[Socket] = []
+        self.platforms: list[Platform] = []
         self.platform = Platform(self, "platform")
         self._numbers = itertools.count(1)
 
@@ -42,14 +44,20 @@ class Centre:
         return self.hubs[0]
 
     async def close(self) -> None:
-        """Close everything; fails where any frame broke the contract."""
+        """Close everything; fails where any frame broke the contract, or a promise of the hub's."""
         for line in self.opened:
             if line.close_code is None:
                 with contextlib.suppress(Exception):
                     await line.close()
         await self.http.aclose()
         violations = [f"{line.endpoint}: {fault}" for line in self.opened for fault in line.violations]
+        violations += map(str, judge(self.records()))
         assert not violations, "\n".join(violations[:10])
+
+    def records(self) -> list[Record]:
+        """What everybody here got and sent so far, for the judge."""
+        sockets = [line.record(f"{line.endpoint}#{number}") for number, line in enumerate(self.opened)]
+        return [*sockets, *(platform.record() for platform in self.platforms)]
 
     def token(self, sub: str, role: str = "supervisor", **changed: Any) -> str:
         """A token of this organization."""
@@ -171,6 +179,27 @@ class Platform:
         self.centre = centre
         self.sub = sub
         self._numbers = itertools.count(1)
+        self._written: list[Frame] = []
+        centre.platforms.append(self)
+
+    def record(self) -> Record:
+        """The events that were posted and what became of each, for the judge."""
+        org, written = self.centre.org, tuple(self._written)
+        return Record(self.sub, "/v1/events", written, org_known=org, user_known=self.sub)
+
+    def _wrote(self, events: Iterable[Any]) -> range:
+        """Events that are posted now; the numbers they are written down under."""
+        now, first = time.monotonic(), len(self._written) + 1
+        asked: list[Json] = [{"cmd": "event", "event": event} for event in events]
+        numbers = range(first, first + len(asked))
+        self._written += [Frame(now, True, {"id": number} | one) for number, one in zip(numbers, asked, strict=True)]
+        return numbers
+
+    def _answered(self, numbers: range, results: Iterable[Json]) -> None:
+        now = time.monotonic()
+        for number, result in zip(numbers, results, strict=False):
+            kind = "error" if result["status"] == "refused" else "ok"
+            self._written.append(Frame(now, False, {"id": number, kind: result}))
 
     def event(self, kind: str, conversation: str, /, **data: Any) -> Json:
         """An event with an id of its own, now."""
@@ -188,17 +217,22 @@ class Platform:
 
     async def post(self, *events: Any, node: int = 0) -> list[Json]:
         """POST events; the results."""
+        numbers = self._wrote(events)
         answer = await self.http(json.dumps({"events": events}), node=node)
         assert answer.status_code == 200, f"{answer.status_code}: {answer.text}"
         results = answer.json()["results"]
         assert len(results) == len(events), answer.text
+        self._answered(numbers, results)
         return list(results)
 
     async def lines(self, *events: Json, node: int = 0) -> list[Json]:
         """POST events as NDJSON; the results."""
+        numbers = self._wrote(events)
         answer = await self.http("\n".join(map(json.dumps, events)), "application/x-ndjson", node=node)
         assert answer.status_code == 200, f"{answer.status_code}: {answer.text}"
-        return list(answer.json()["results"])
+        results = list(answer.json()["results"])
+        self._answered(numbers, results)
+        return results
 
     async def accepted(self, *events: Json, node: int = 0) -> list[str | None]:
         """POST events that must be accepted; their cursors."""
@@ -322,6 +356,22 @@ class Connector:
         if action["event"] == "outbound.message":
             return await self.socket.command("delivery.report", message_id=data["message_id"], status=status, **extra)
         return await self.socket.command("action.done", action_id=data["action_id"])
+
+    async def report_all(self) -> None:
+        """Report each action once it is there, until this is cancelled; repeats, too."""
+        looked = 0
+
+        def fresh() -> list[Json]:
+            return self.socket.events[looked:]
+
+        while True:
+            await self.socket.until(lambda: bool(fresh()), 60, "something for the platform")
+            news = fresh()
+            looked += len(news)
+            for action in news:
+                if action["event"] in self.ACTIONS:
+                    with contextlib.suppress(HubError):  # known to nobody any more
+                        await self.report(action)
 
     async def action(self, name: str, conversation: str, timeout: float = 5.0, **fields: Any) -> Json:
         """The next action of that name; not reported yet."""

@@ -29,6 +29,9 @@ idle_ms = 4000
 sweep_ms = 200
 """
 )
+# The same, where no conversation ends for want of words, and where people keep their sessions and monitors as usual.
+AWAKE = HASTY.replace("idle_ms = 4000", "idle_ms = 86400000")
+PATIENT = AWAKE.replace("resume_ms = 1500", "resume_ms = 15000").replace("lease_ms = 1500", "lease_ms = 15000")
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,8 @@ class HubProcess:
     """
     One hub in a process of its own, with a generated configuration in `folder`.
 
-    Without `redis_url` the hub starts its embedded store in `folder`. `start` returns when the `ready` line is there;
+    Without `redis_url` the hub starts its embedded store in `folder`; `within` is a command that enters another network,
+    where `host` is one of its addresses. `start` returns when the `ready` line is there;
     `stop` sends SIGTERM, `kill` SIGKILL; both wait for the end and may be repeated. Standard error is kept in `log`.
     """
 
@@ -78,8 +79,12 @@ class HubProcess:
         redis_url: str | None = None,
         config: str = CONFIG,
         environment: dict[str, str] | None = None,
+        host: str = "127.0.0.1",
+        within: Sequence[str] = (),
     ) -> None:
         self.folder = folder
+        self.host = host
+        self.within = within
         self.port = free_port()
         self.metrics_port = free_port()
         self.redis_url = redis_url
@@ -94,22 +99,22 @@ class HubProcess:
     @property
     def url(self) -> str:
         """Where its HTTP routes are."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def sockets(self) -> str:
         """Where its sockets are."""
-        return f"ws://127.0.0.1:{self.port}"
+        return f"ws://{self.host}:{self.port}"
 
     @property
     def metrics(self) -> str:
         """Where its metrics are."""
-        return f"http://127.0.0.1:{self.metrics_port}/metrics"
+        return f"http://{self.host}:{self.metrics_port}/metrics"
 
     def command(self) -> list[str]:
         """The command line that `start` runs."""
-        line = [sys.executable, "-m", "hub", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
-        line += ["--config", str(self.config), "--metrics-listen", f"127.0.0.1:{self.metrics_port}"]
+        line = [*self.within, sys.executable, "-m", "hub", "serve", "--host", self.host, "--port", str(self.port)]
+        line += ["--config", str(self.config), "--metrics-listen", f"{self.host}:{self.metrics_port}"]
         store = ["--redis-url", self.redis_url] if self.redis_url else ["--data-dir", str(self.data)]
         return line + store
 

@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import json
 import socket as sockets
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
+
+from tests.support.judge.records import Frame, Record
 
 Json = dict[str, Any]
 PATIENCE_S = 5.0
@@ -74,8 +77,8 @@ class Socket:
     A client of one endpoint.
 
     `frames` are the raw text frames, `lines` the objects in them as text, `events` and `answers` the same parsed. Lines
-    that break the contract are noted in `violations`; the fixtures fail a test that has any. Pings are answered unless
-    `answers_pings` is off.
+    that break the contract are noted in `violations`; the fixtures fail a test that has any. `written` has every object
+    that was got or sent, with its time, for the judge. Pings are answered unless `answers_pings` is off.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -85,12 +88,15 @@ class Socket:
         self.events: list[Json] = []
         self.answers: dict[int, Json] = {}
         self.violations: list[str] = []
+        self.written: list[Frame] = []
         self.cursors: dict[str, str] = {}
         self.session: Json = {}
         self.answers_pings = True
         self.close_code: int | None = None
+        self.closed_at: float | None = None
         self._taken: set[int] = set()
         self._last_id = 0
+        self._greeting = 0  # the hello's id
         self._news = asyncio.Event()
         self._line: ClientConnection | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -153,6 +159,7 @@ class Socket:
             pass
         finally:
             self.close_code = self.line.close_code or 1006
+            self.closed_at = time.monotonic()
             self._tell()
 
     def _tell(self) -> None:
@@ -167,6 +174,7 @@ class Socket:
             self.violations.append(f"{error}: {line[:200]!r}")
             return
         self.lines.append(line)
+        self.written.append(Frame(time.monotonic(), False, thing))
         if "event" in thing:
             self._check_event(thing)
             self.events.append(thing)
@@ -175,6 +183,8 @@ class Socket:
                     await self.send({"cmd": "pong"})
         else:
             self._check_answer(thing)
+            if thing.get("id") == self._greeting and not thing.get("ok", {}).get("resumed"):
+                self.cursors.clear()  # a new session: the old one's positions are void
             self.answers[thing.get("id", 0)] = thing
 
     def _check_answer(self, thing: Json) -> None:
@@ -219,7 +229,12 @@ class Socket:
 
     async def send(self, thing: Json | str | bytes) -> None:
         """Send an object, or a frame exactly as given."""
+        self.written += _objects_in(thing)
         await self.line.send(json.dumps(thing) if isinstance(thing, dict) else thing)
+
+    def record(self, name: str) -> Record:
+        """All that was got and sent so far, for the judge."""
+        return Record(name, self.endpoint, tuple(self.written), self.close_code, self.closed_at)
 
     def next_id(self) -> int:
         """An id that this socket has not used."""
@@ -263,6 +278,7 @@ class Socket:
         """Say hello; its `ok`, which is kept as `session`."""
         arguments: Json = {"token": token} | ({"resume": resume} if resume else {})
         self.cursors |= (resume or {}).get("cursors", {})
+        self._greeting = self._last_id + 1
         self.session = await self.command("hello", **arguments)
         return self.session
 
@@ -373,6 +389,17 @@ class Socket:
         self.line.transport.abort()
         if self._reader is not None:
             await self._reader
+
+
+def _objects_in(frame: Json | str | bytes) -> list[Frame]:
+    """The objects that a client's frame holds; what can't be read is none."""
+    if isinstance(frame, bytes):
+        return []
+    found: list[Any] = [frame] if isinstance(frame, dict) else []
+    for line in frame.split("\n") if isinstance(frame, str) else ():
+        with contextlib.suppress(ValueError, RecursionError):
+            found.append(json.loads(line))
+    return [Frame(time.monotonic(), True, one) for one in found if isinstance(one, dict)]
 
 
 def _small_socket(base: str, receive_buffer: int) -> sockets.socket:
