@@ -136,3 +136,55 @@ class Talk:
             return not refused
 
         await eventually(taken, 30, "a hub that takes events")
+
+
+class Writer:
+    """
+    The customer of one conversation as the platform reports it to one hub, message after message, until `stop`.
+
+    `durable` are those that were acknowledged, `unsure` those that were too but may be lost, `unknown` those without an
+    answer; `taken` has the loop's time of each acknowledgement.
+    """
+
+    def __init__(self, centre: Centre, story: Story, node: int) -> None:
+        self.centre = centre
+        self.story = story
+        self.node = node
+        self.durable: list[str] = []
+        self.unsure: list[str] = []
+        self.unknown: list[str] = []
+        self.taken: list[float] = []
+        self._stopping = False
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        number = 0
+        while not self._stopping:
+            number += 1
+            message_id = f"n{self.node}:{number}"
+            event = self.story.event("message.created", message_id=message_id, text=message_id, purpose="customer")
+            try:
+                [result] = await self.centre.platform.post(event | {"id": f"e{message_id}"}, node=self.node)
+            except (httpx.HTTPError, AssertionError):
+                self.unknown.append(message_id)
+            else:
+                if result["status"] != "accepted":
+                    self.unknown.append(message_id)
+                else:
+                    (self.durable if result.get("durable", True) else self.unsure).append(message_id)
+                    self.taken.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(PAUSE_S / 2)
+
+    async def durable_again(self) -> None:
+        """Wait until the next message is acknowledged as durable."""
+        before = len(self.durable)
+
+        async def more() -> bool:
+            return len(self.durable) > before
+
+        await eventually(more, 20, "a durable message")
+
+    async def stop(self) -> None:
+        """End after the message under way."""
+        self._stopping = True
+        await self._task
