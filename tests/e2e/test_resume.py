@@ -540,7 +540,7 @@ async def test_a_missed_end_of_a_monitor_is_told_at_the_resume(centre: Centre) -
     story, ana, tab = await centre.story(), await centre.supervisor(), await centre.supervisor()
     for line in (ana, tab):
         await story.monitored_by(line)
-    ana.line.transport.pause_reading()  # type: ignore[attr-defined]
+    ana.line.transport.pause_reading()
     await tab.command("monitor.stop", conversation_id=story.id)
     await tab.expect("monitor.ended", story.id)
     await story.fence()
