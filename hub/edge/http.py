@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
 import orjson
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,6 +21,8 @@ from hub.domain.errors import Refused
 from hub.domain.grants import Person
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
+from hub.fanout.node import Node
+from hub.metrics import Meter
 from hub.protocol.close import HTTP_STATUS
 from hub.protocol.encode import encode_error
 from hub.protocol.fields import Id
@@ -218,9 +220,14 @@ class _Figures:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        """One gauge each."""
+    def collect(self) -> Iterator[Metric]:
+        """What there is now, what was counted since the start, and how values were distributed."""
         node = self.parts.node
+        yield from self._gauges(node)
+        yield from _counters(node.meter)
+        yield from _distributions(node)
+
+    def _gauges(self, node: Node) -> Iterator[Metric]:
         sockets = GaugeMetricFamily("hub_sockets", "Open sockets by endpoint.", labels=["endpoint"])
         counts: dict[str, int] = {}
         for session in node.sessions:
@@ -245,13 +252,45 @@ class _Figures:
             "hub_stalled_seconds": ("Time this process stood still, in stalls of 1 s or more.", node.stalled_s),
             "hub_draining": ("1 while this node ends.", int(node.draining)),
             "hub_nodes": ("Nodes that live.", len(node.alive)),
+            "hub_store_pending_calls": ("Calls to the store without an answer.", primaries.pending),
         }
-        families = [sockets]
+        yield sockets
         for name, (text, value) in plain.items():
-            family = GaugeMetricFamily(name, text)
-            family.add_metric([], value)
-            families.append(family)
-        return families
+            yield GaugeMetricFamily(name, text, value)
+
+
+def _counters(meter: Meter) -> Iterator[Metric]:
+    plain = {
+        "hub_deliveries": ("Frames handed to sockets.", meter.deliveries),
+        "hub_delivered_bytes": ("Bytes of those frames.", meter.bytes),
+        "hub_socket_writes": ("Writes that those frames were glued to.", meter.writes),
+        "hub_board_changes": ("Changed rows of the boards here.", meter.view_changes),
+        "hub_view_rows": ("Rows sent to views; several changes of a row within a tick are one.", meter.view_rows),
+        "hub_resets": ("Snapshots sent because a position didn't fit.", meter.resets),
+        "hub_slow_readers": ("Sockets let go because they read too slowly.", meter.slow_readers),
+    }
+    for name, (text, value) in plain.items():
+        yield CounterMetricFamily(name, text, value)
+
+
+def _distributions(node: Node) -> Iterator[Metric]:
+    meter = node.meter
+    scripts = HistogramMetricFamily(
+        "hub_script_seconds", "From asking for a script to its answer (sampled).", labels=["script"]
+    )
+    for name, one in sorted(meter.script_s.items()):
+        scripts.add_metric([name], list(one.buckets()), one.total)
+    yield scripts
+    plain = {
+        "hub_loop_lag_seconds": ("How much later than asked for the loop came round.", meter.loop_lag_s),
+        "hub_follow_age_seconds": (
+            "From sending an entry to the store to writing it to sockets of the same node (sampled).",
+            meter.follow_lag_s,
+        ),
+        "hub_pipeline_calls": ("Calls in one write to the store.", meter.pipeline_calls),
+    }
+    for name, (text, one) in plain.items():
+        yield HistogramMetricFamily(name, text, list(one.buckets()), one.total)
 
 
 def _bad_revocation() -> Refused:

@@ -44,6 +44,7 @@ SWEEP_ALL_S = 3.0
 DEAD_AFTER_BEATS = 2
 AGAIN_S = 0.5  # when routine work is tried again that the store didn't answer: a lease must not wait for its turn
 TIMERS_S = 0.5
+LAG_S = 0.1
 STALL_S = 1.0  # a process that stood still this long says so
 CLOCK_APART_MS = 500
 _ABSENT: tuple[int | None, tuple[str, ...], bool] = (None, (), False)
@@ -133,6 +134,7 @@ class Node:
         self._vouched = True
         self.clock_offset_ms = 0  # the store's clock less this node's
         self.stalled_s = 0.0
+        self.meter = store.primaries.meter
         self.draining = False
         self._store_seen = time.monotonic()
         self._incarnation = ""
@@ -165,6 +167,7 @@ class Node:
             asyncio.create_task(self._every(settings.sweep_ms / 1000, self._sweep)),
             asyncio.create_task(self._every(settings.lease_renew_ms / 1000, self._renew)),
             asyncio.create_task(self._every(TIMERS_S, self._timers)),
+            asyncio.create_task(self._measure_lag()),
         ]
         if settings.tick_ms:
             self._loops.append(asyncio.create_task(self._ticks(settings.tick_ms / 1000)))
@@ -298,6 +301,7 @@ class Node:
             p, keys = partition(org, conversation_id), self.store.keys
             name, top_key = keys.transcript(p, org, conversation_id), keys.conversation(p, org, conversation_id)
             topic = self.topics[key] = Topic(self, org, conversation_id, name, top_key)
+            topic.sent = self.store.sent
             topic.ready = asyncio.ensure_future(self._follow(topic))
         return topic
 
@@ -308,6 +312,11 @@ class Node:
         topic.name_visible = loaded.situation.name_visible
         topic.last_tag = loaded.tag
         self.follower.start(topic, loaded.top, loaded.tag.encode())
+
+    def note_age(self, sent: float) -> None:
+        """An entry that left this node then is on its way to the sockets here: they write at the end of this turn."""
+        loop = asyncio.get_running_loop()
+        loop.call_soon(lambda: self.meter.follow_lag_s.add(loop.time() - sent))
 
     def _drop_topic(self, topic: Topic) -> None:
         key = (topic.org, topic.conversation_id)
@@ -412,6 +421,15 @@ class Node:
             if not org.sockets and org.empty_since < gone and org.ready is not None and org.ready.done():
                 del self.orgs[name]
                 org.stop()
+
+    async def _measure_lag(self) -> None:
+        """How much later than asked for this process gets its turn: what everybody here waits."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_S
+            await asyncio.sleep(LAG_S)
+            self.meter.loop_lag_s.add(max(0.0, loop.time() - due))
+            self.store.forget_noted()
 
     def _notice_stall(self, now: float) -> None:
         """Paused, starved of processor time, or kept by one long step: everything here was as late."""

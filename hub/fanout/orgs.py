@@ -35,6 +35,7 @@ class BoardLog(Log):
         """A changed row."""
         change = self.org.board.apply(self.p, offset, body)
         if change is not None:
+            self.org.node.meter.view_changes += 1
             self.org.views.mark(change)
             self.org.changed(self.org, change.old, change.new)
 

@@ -136,6 +136,7 @@ class Topic(Log):
         self.epoch = ""
         self.name_visible = False
         self.last_tag = "0"  # of the entry before the next one
+        self.sent: dict[bytes, float] = {}  # when some entries left this node, by tag
         self.watches: dict[Watch, None] = {}
         self.ready: asyncio.Future[None] | None = None
 
@@ -145,6 +146,8 @@ class Topic(Log):
         self.last_tag = item.entry.tag
         for watch in list(self.watches):
             watch.offer(item)
+        if tag in self.sent:
+            self.node.note_age(self.sent.pop(tag))
 
     def live(self, header: bytes, body: bytes) -> None:
         """Typing: to whoever is there right now."""

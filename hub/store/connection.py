@@ -37,6 +37,8 @@ from typing import Any, Final, Protocol, TypeVar, cast
 
 import hiredis
 
+from hub.metrics import Meter
+
 log = logging.getLogger(__name__)
 
 ELSEWHERE: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN"})
@@ -343,6 +345,7 @@ class Lane:
         scripts: Sequence[Script] = (),
         *,
         limits: Limits = Limits(),
+        meter: Meter | None = None,
         on_elsewhere: Callable[["Lane"], None] = lambda lane: None,
         on_trouble: Callable[["Lane"], None] = lambda lane: None,
     ) -> None:
@@ -356,6 +359,7 @@ class Lane:
         self.durable = True  # as many replicas as wanted have all that was answered (or none is wanted)
         self._login = login
         self._scripts = tuple(scripts)
+        self._meter = meter or Meter()
         self._on_elsewhere = on_elsewhere  # a call belongs on another server: hold, refresh the map, `take` and route
         self._on_trouble = on_trouble  # a connection could not be made
         self._loop = asyncio.get_running_loop()
@@ -535,6 +539,7 @@ class Lane:
         calls, self._out = self._out, []
         if calls:
             assert self._link is not None
+            self._meter.pipeline_calls.add(len(calls))
             self._link.send(calls, self.limits.replicas if self._waits else 0)
 
     def _stop_sending(self) -> None:

@@ -109,6 +109,7 @@ class RedisStore:
     def __init__(self, primaries: Primaries, settings: Settings) -> None:
         self.primaries = primaries
         self.keys = Keys(settings.key_prefix)
+        self.sent: dict[bytes, float] = {}  # tags of some entries, and when they left (loop time)
         self._settings = settings
 
     # -- calls, with the errors translated ---------------------------------------------------------------------------
@@ -223,7 +224,7 @@ class RedisStore:
             b"*" if commit.monitor_version is None else commit.monitor_version.encode(),
             (commit.new_version or "").encode(),
             (commit.new_monitor_version or "").encode(),
-            new_tag(),
+            self._noted(new_tag()),
             b"%d" % commit.now_ms,
             member,
             (commit.index or "").encode(),
@@ -271,6 +272,18 @@ class RedisStore:
         replies = await self.many(calls)
         return [_appended(reply) for reply in replies]
 
+    def _noted(self, tag: bytes) -> bytes:
+        """The tag of an entry that leaves now; of some it is noted, to see how old they are at the sockets here."""
+        if tag.endswith(NOTED) and len(self.sent) < NOTED_MAX:
+            self.sent[tag] = asyncio.get_running_loop().time()
+        return tag
+
+    def forget_noted(self) -> None:
+        """Make room for tags of entries that somebody here follows."""
+        old = asyncio.get_running_loop().time() - NOTED_S
+        while self.sent and self.sent[first := next(iter(self.sent))] < old:
+            del self.sent[first]
+
     def _append(self, one: Append, now: bytes) -> asyncio.Future[Any]:
         p, member = self._place(one.org, one.conversation_id)
         base = self.keys.base(p)
@@ -295,7 +308,7 @@ class RedisStore:
             (one.owner or "").encode(),
             seen[0] if seen else b"",
             seen[1] if len(seen) > 1 else b"",
-            new_tag(),
+            self._noted(new_tag()),
             b"%d" % one.at,
             member,
             one.head,
@@ -701,6 +714,9 @@ class RedisStore:
         return range(PARTITIONS)
 
 
+NOTED = (b"11", b"51")  # tags are random and odd: one in 25
+NOTED_MAX = 1_000
+NOTED_S = 5.0  # after which an entry is taken for one that nobody here follows
 LISTED_MAX = 2_000  # members of one index looked at for one page
 _DAY = b"%d" % (24 * 3600 * 1000)
 

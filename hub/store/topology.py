@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from hub.metrics import SAMPLED, Meter
 from hub.store.connection import (
     Call,
     Endpoint,
@@ -125,6 +126,8 @@ class Primaries:
         self.lane_names = tuple(lanes)
         self.limits = limits
         self.refreshes = 0  # how often the map was read, for tests and metrics
+        self.meter = Meter()  # of this process: there is one store
+        self._asked_scripts = 0
         self._scripts = tuple(scripts)
         self._lanes: dict[Endpoint, dict[str, Lane]] = {}
         self._owners: list[dict[str, Lane]] = []  # by slot; empty where one server has everything
@@ -196,7 +199,21 @@ class Primaries:
 
     def script(self, lane: str, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> asyncio.Future[Any]:
         """Answer of a script (EVALSHA), as `call`. `keys` share a slot; `script` is one of those given to `connect`."""
-        return self._lane(lane, keys[0]).send(script.wire(keys, args), keys[0])
+        future = self._lane(lane, keys[0]).send(script.wire(keys, args), keys[0])
+        self._asked_scripts += 1
+        if not self._asked_scripts % SAMPLED:
+            self._time(script.name, future)
+        return future
+
+    def _time(self, name: str, future: asyncio.Future[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+
+        def answered(done: asyncio.Future[Any]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                self.meter.script_s[name].add(loop.time() - asked)
+
+        future.add_done_callback(answered)
 
     def wire(self, lane: str, key: bytes, wire: bytes) -> asyncio.Future[Any]:
         """Answer to one command that is encoded already, as `call`."""
@@ -229,6 +246,11 @@ class Primaries:
         """True where as many replicas as wanted have all that the primary of `key`'s slot (none: each) has answered."""
         lanes = self._all() if key is None else self._owner(key).values()
         return all(lane.durable for lane in lanes)
+
+    @property
+    def pending(self) -> int:
+        """Calls that were sent and not answered."""
+        return sum(lane.pending for lane in self._all())
 
     @property
     def vouched(self) -> bool:
@@ -298,6 +320,7 @@ class Primaries:
                 self.address.login,
                 self._scripts,
                 limits=self.limits,
+                meter=self.meter,
                 on_elsewhere=lambda _: self.refresh(),
                 on_trouble=lambda _: self.refresh(),
             )
