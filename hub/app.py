@@ -18,7 +18,8 @@ from hub.domain.errors import Refused
 from hub.edge.auth import Authenticator
 from hub.edge.http import make_http, make_metrics
 from hub.edge.parts import Parts
-from hub.edge.socket import serve_socket
+from hub.edge.socket import Door, serve_socket
+from hub.edge.transport import HttpFront, Lobby
 from hub.fanout.node import Node
 from hub.protocol.close import Close
 from hub.service.conversations import Conversations
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 SPREAD_MS_PER_SOCKET = 20  # a small node drains quickly; a large one over the whole of `drain_ms`
 SEND_BUFFER_BYTES = 256 * 1024  # the kernel's own choice grows to 4 MB, in which a slow reader hides
+PLAIN_DRIVER = "websockets-sansio"
 WS_BYTES_MAX = 1 << 20  # past this the transport refuses by itself (1009); below, we say 4413
 
 
@@ -73,13 +75,13 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
         await primaries.aclose()
 
 
-def make_app(parts: Parts) -> Any:
-    """The ASGI application: sockets by our driver, everything else by Starlette."""
+def make_app(parts: Parts, door: Door) -> Any:
+    """The ASGI application: sockets by the plain driver, everything else by Starlette."""
     http = make_http(parts)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
-            await serve_socket(parts, scope, receive, send)
+            await serve_socket(door, scope, receive, send)
         else:
             await http(scope, receive, send)
 
@@ -146,10 +148,11 @@ async def _serve(
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, interrupted)
     public.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # inherited by what it accepts
-    server = _uvicorn(make_app(parts))
+    door = Door(parts)
+    server = make_server(make_app(parts, door), door if parts.settings.socket_driver == "lean" else None)
     servers = [(server, asyncio.create_task(server.serve(sockets=[public])))]
     if metrics is not None:
-        beside = _uvicorn(make_metrics(parts))
+        beside = make_server(make_metrics(parts))
         servers.append((beside, asyncio.create_task(beside.serve(sockets=[metrics]))))
     while not all(one.started for one, _ in servers):  # noqa: ASYNC110 - uvicorn has a flag, no event
         await asyncio.sleep(0.01)
@@ -178,11 +181,13 @@ async def _until_stopped(stop: asyncio.Event, embedded: Embedded | None) -> bool
     return False
 
 
-def _uvicorn(app: Any) -> _Server:
+def make_server(app: Any, door: Door | None = None) -> uvicorn.Server:
+    """A server for the application; with a `door` its sockets have the lean driver and the application never sees them."""
+    ws: Any = PLAIN_DRIVER if door is None else Lobby(door, WS_BYTES_MAX)
     config = uvicorn.Config(
         app,
-        ws="websockets-sansio",
-        http="httptools",
+        ws=ws,
+        http=HttpFront,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -31,6 +31,7 @@ CONFIG_NAME: Final = "hub.toml"
 WRAPUP_PROMPTS: Final = ("none", "optional", "mandatory", "timeout")
 CHANNELS: Final = ("web", "open", "sms")
 LOOP_ENGINES: Final = ("auto", "asyncio", "uvloop")
+SOCKET_DRIVERS: Final = ("lean", "asgi")
 STORE_SCHEMES: Final = (
     "redis",
     "rediss",
@@ -120,6 +121,7 @@ class Settings:
     key_prefix: str = _option("hub", "first part of every key in the store", top=True)
     origins: tuple[str, ...] = _option((), "browser origins allowed besides the hub's own", top=True)
     loop_engine: str = _option("auto", "event loop: auto takes uvloop where installed", top=True)
+    socket_driver: str = _option("lean", "sockets: lean, or asgi for uvicorn's own class", top=True)
     token_secret: bytes | None = field(
         default=None, repr=False, metadata={"meaning": "signs and checks the hub's own tokens; at least 32 bytes"}
     )
@@ -461,6 +463,12 @@ def _loop_engine(value: str, at: str) -> str:
     return value
 
 
+def _socket_driver(value: str, at: str) -> str:
+    if value not in SOCKET_DRIVERS:
+        raise _wrong(at, "socket_driver", value, _one_of(SOCKET_DRIVERS))
+    return value
+
+
 def _origins(value: object, at: str) -> tuple[str, ...]:
     origins = _texts(value, "origins", at)
     for origin in origins:
@@ -477,6 +485,7 @@ _CHECKS: Mapping[str, Callable[[str, str], Any]] = {
     "guests_org": _guests_org,
     "key_prefix": _key_prefix,
     "loop_engine": _loop_engine,
+    "socket_driver": _socket_driver,
 }
 
 

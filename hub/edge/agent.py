@@ -16,6 +16,7 @@ class AgentSession(StaffSession):
     endpoint = "agent"
     roles = frozenset({"agent"})
     part_purposes = PURPOSES["agent"]
+    __slots__ = ()
 
     async def update_draft(self, item: c.DraftUpdate) -> None:
         """`draft.update`"""
@@ -25,7 +26,6 @@ class AgentSession(StaffSession):
     handlers: ClassVar[dict[type, Callable[[Any, Any], Awaitable[None]]]] = {
         c.StatusSet: StaffSession.set_status,
         c.AgentViewSubscribe: StaffSession.subscribe,
-        c.ViewUnsubscribe: StaffSession.unsubscribe,
         c.TakeoverAcknowledge: StaffSession.acknowledge,
         c.MessageSend: StaffSession.send_message,
         c.Typing: StaffSession.show_typing,

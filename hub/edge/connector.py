@@ -27,6 +27,7 @@ class ConnectorSession(BaseSession):
     endpoint = "connector"
     roles = frozenset({"connector"})
     present = False
+    __slots__ = ()
 
     def request_of(self, item: Any) -> Request | None:
         """Events and reports are idempotent by their own ids."""

@@ -21,6 +21,7 @@ class CustomerSession(WatchingSession):
     endpoint = "customer"
     roles = frozenset({"customer"})
     present = False
+    __slots__ = ()
 
     def _conversation(self, named: str) -> str:
         own = self.person.conversation or ""

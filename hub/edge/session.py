@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
@@ -84,7 +87,19 @@ class Bucket:
 
 
 class BaseSession:
-    """What all four endpoints share; each has its own commands."""
+    """
+    What all four endpoints share; each has its own commands.
+
+    There are thousands of these, most of them idle: their attributes have slots, and what an idle one has no use for
+    (a queue, a batch of frames) is made when it is needed.
+    """
+
+    __slots__ = (
+        *("_bucket", "_burst", "_closing", "_doomed", "_due", "_entered", "_greeted", "_opened", "_out", "_pinged"),
+        *("_queue", "_refused", "_revoked", "_secret", "_touched", "_unproven", "_unsaved", "_worker", "address"),
+        *("closed", "last_heard", "loop", "monitors", "node", "nonce", "on_purpose", "parts", "person", "ready"),
+        *("session_id", "settings", "socket", "views"),
+    )
 
     endpoint = ""
     roles: frozenset[str] = frozenset()
@@ -111,13 +126,15 @@ class BaseSession:
         self._closing: int | None = None
         self._revoked = False
         self._doomed = False  # a frame was broken; nothing after it is read
-        self._out: list[bytes] = []
+        self._out: list[bytes] | None = None  # what leaves at the end of this turn
         self._burst = 0  # bytes that were sent at once to a peer that had taken everything before
         self._unsaved: dict[str, bytes] = {}  # fields of the stored session that the store hasn't got yet
-        self._queue: deque[Any] = deque()
+        self._queue: deque[Any] | None = None  # commands that wait for the one under way
         self._worker: asyncio.Task[None] | None = None
         now = self.loop.time()
         self._opened = self.last_heard = self._pinged = self._touched = now
+        self._due = now  # when the timer has to look again; unless there is a monitor
+        self._secret = ""  # between attaching and hello's answer
         self._bucket = Bucket(self.settings.commands_per_s, self.settings.commands_burst, now)
         self._refused = 0
         parts.node.sessions.add(self)
@@ -128,20 +145,28 @@ class BaseSession:
         """Send one frame with what else this turn of the loop brings; never waits."""
         if self.closed:
             return
-        if not self._out:
+        if self._out is None:
+            self._out = [frame]
             self.loop.call_soon(self._flush)
-        self._out.append(frame)
+        else:
+            self._out.append(frame)
 
     def _flush(self) -> None:
-        frames, self._out = self._out, []
+        frames, self._out = self._out, None
         if not frames or self.closed:
             return
         limit = self.settings.socket_buffer_bytes_max
-        if self.socket.backlog() <= limit // 4:
+        kept_up = self.socket.backlog() <= limit // 4
+        if kept_up:
             # Whoever has kept up isn't slow because a snapshot or what they missed is big: it counts behind that.
             self._burst = sum(map(len, frames))
-        self.socket.write(batch(frames, self.settings.hub_frame_bytes_max))
-        if self.socket.backlog() > limit + self._burst and self._closing is None:
+        meter = self.node.meter
+        meter.deliveries += len(frames)
+        meter.bytes += sum(map(len, frames))
+        meter.writes += 1
+        self.socket.write(frames if len(frames) == 1 else batch(frames, self.settings.hub_frame_bytes_max))
+        if not kept_up and self._closing is None and self.socket.backlog() > limit + self._burst:
+            meter.slow_readers += 1
             self.close(Close.TOO_SLOW, "this socket reads too slowly")
 
     def close(self, code: int, reason: str, retry_ms: int | None = None) -> None:
@@ -185,7 +210,7 @@ class BaseSession:
                 if self._worker is None:
                     self.close(item.code, item.reason)
                 else:
-                    self._queue.append(item)
+                    self._enqueue(item)
                 return
             if not self._take(item, text):
                 return
@@ -218,7 +243,7 @@ class BaseSession:
             details = {"path": "cmd", "got": "hello"}
             self.send(encode_error(item.id, Refused("schema_invalid", "This socket has said hello.", details)))
             return True
-        if len(self._queue) >= QUEUED_MAX:
+        if self._queue is not None and len(self._queue) >= QUEUED_MAX:
             return self._too_fast(item, 100)
         self._enqueue(item)
         return True
@@ -233,16 +258,37 @@ class BaseSession:
         return True
 
     def _enqueue(self, item: Any) -> None:
+        if self._worker is None and type(item) in self.instant:
+            self._at_once(item)
+            return
+        if self._queue is None:
+            self._queue = deque()
         self._queue.append(item)
         if self._worker is None:
             self._worker = self.node.spawn(self._work())
+
+    def _at_once(self, item: Any) -> None:
+        """A command that waits for nothing, with none before it: no task is needed."""
+        try:
+            self._check_token()
+            self.instant[type(item)](self, item)
+        except Exception as error:
+            self._refuse(item, error)
+
+    def _refuse(self, item: Any, error: Exception) -> None:
+        if isinstance(error, Refused):
+            self.send(encode_error(item.id, error))
+            return
+        log.error("command failed: %s", type(item).__name__, exc_info=error)
+        unsure = Refused("store_unavailable", "Something went wrong here; try again.", {"outcome": "unknown"})
+        self.send(encode_error(item.id, unsure))
 
     async def _work(self) -> None:
         try:
             while self._queue and not self.closed:
                 await self._one(self._queue.popleft())
         finally:
-            self._worker = None
+            self._worker = self._queue = None
 
     async def _one(self, item: Any) -> None:
         if isinstance(item, Malformed):
@@ -258,16 +304,15 @@ class BaseSession:
                 await self._hello(item)
             else:
                 await self._command(item)
-        except Refused as refused:
-            self.send(encode_error(item.id, refused))
-        except Exception:
-            log.exception("command failed: %s", type(item).__name__)
-            unsure = Refused("store_unavailable", "Something went wrong here; try again.", {"outcome": "unknown"})
-            self.send(encode_error(item.id, unsure))
+        except Exception as error:
+            self._refuse(item, error)
 
     async def _command(self, item: Any) -> None:
         """Carry out one command; a `req` that was answered before is answered the same."""
         self._check_token()
+        if type(item) in self.instant:
+            self.instant[type(item)](self, item)
+            return
         handler = self.handlers.get(type(item))
         assert handler is not None, item
         request = self.request_of(item)
@@ -279,6 +324,7 @@ class BaseSession:
         await handler(self, item)
 
     handlers: ClassVar[dict[type, Callable[[Any, Any], Awaitable[None]]]] = {}
+    instant: ClassVar[dict[type, Callable[[Any, Any], None]]] = {}  # those that wait for nothing, the store included
 
     def request_of(self, item: Any) -> Request | None:
         """What makes this command idempotent, where it has a `req`."""
@@ -341,7 +387,7 @@ class BaseSession:
             self.send(encode_error(hello.id, Refused("rate_limited", "Too many connections of this user.", limit)))
             self.close(Close.TOO_MANY, "too many connections of this user")
             return
-        self.person = person
+        self.person = sparing(person)
         try:
             await self._greet(hello)
         except Exception as error:
@@ -375,6 +421,7 @@ class BaseSession:
             answer["status"] = status
         self._unproven = resumed is not None
         self.ok(hello.id, answer)
+        self._secret = ""  # the store has its hash
         self.ready = True
         if self._unproven:
             self.ping()  # its pong says that they have the secret
@@ -425,7 +472,7 @@ class BaseSession:
     # -- time --------------------------------------------------------------------------------------------------------
 
     def _heard(self) -> None:
-        was_quiet = self.quiet
+        was_quiet = bool(self.monitors) and self.quiet
         self.last_heard = self.loop.time()
         if was_quiet:
             self.heard_again()
@@ -446,10 +493,16 @@ class BaseSession:
         return 0.0 if ref is None or not self.node.store.primaries.vouched else ref.certain_until
 
     def on_timer(self, now: float) -> None:
-        """Half a second has passed."""
-        settings = self.settings
+        """Half a second has passed; for most of thousands of sockets nothing can be due."""
         if self.closed:
             return
+        if now >= self._due or self.monitors:
+            self._look(now)
+        elif self.person.expires_at:
+            self._look_at_token()
+
+    def _look(self, now: float) -> None:
+        settings = self.settings
         if not self._greeted:
             if (now - self._opened) * 1000 > settings.hello_timeout_ms:
                 self.close(Close.NO_HELLO, "no hello in time")
@@ -462,11 +515,17 @@ class BaseSession:
         every_ms = settings.monitor_ping_ms if self.monitors else settings.heartbeat_ms
         if (now - self._pinged + 0.5) * 1000 >= every_ms:
             self.ping()
-        if self.person.expires_at and self.node.now_ms() >= self.person.expires_at:
-            self.close(Close.UNAUTHENTICATED, "the token has expired")
+        self._look_at_token()
         if now - self._touched > SESSION_TOUCH_S:
             self._touched = now
             self.node.spawn(self.save())
+        dead_at = self.last_heard + (settings.heartbeat_ms + settings.silence_grace_ms) / 1000
+        self._due = min(dead_at, self._pinged + settings.heartbeat_ms / 1000 - 0.5, self._touched + SESSION_TOUCH_S)
+
+    def _look_at_token(self) -> None:
+        """By the wall clock, which may be set: each time."""
+        if self.person.expires_at and self.node.now_ms() >= self.person.expires_at:
+            self.close(Close.UNAUTHENTICATED, "the token has expired")
 
     def ping(self) -> None:
         """Ask the client for a sign of life."""
@@ -483,7 +542,7 @@ class BaseSession:
             await self.parts.store.write_session(self.session_id, self.nonce, SESSION_TTL_MS, **saving)
         except Refused as refused:
             log.warning("a session isn't saved: %s", refused.code)
-            self._touched = float("-inf")  # at the next timer
+            self._touched = self._due = float("-inf")  # at the next timer
             return
         for name, value in saving.items():
             if self._unsaved.get(name) is value:
@@ -552,6 +611,26 @@ class BaseSession:
 
     def sender_changed(self, item: Item) -> None:
         """A customer's: somebody else answers, and the channel shows names."""
+
+
+@lru_cache(maxsize=256)
+def _shared(names: frozenset[str]) -> frozenset[str]:
+    """One set for all that are equal: thousands of people have the same rights."""
+    return frozenset(map(sys.intern, names))
+
+
+def sparing(person: Person) -> Person:
+    """The same person, whose texts and sets are shared with those who have the same."""
+    return replace(
+        person,
+        user_id=sys.intern(person.user_id),
+        name=sys.intern(person.name),
+        org=sys.intern(person.org),
+        role=sys.intern(person.role),
+        permissions=_shared(person.permissions),
+        queues=_shared(person.queues),
+        divisions=_shared(person.divisions),
+    )
 
 
 _NOBODY = Person("", "", "", "", frozenset(), frozenset(), frozenset())

@@ -1,16 +1,17 @@
 """
-The plain driver: one ASGI WebSocket, one session. Works on any ASGI server that has the denial-response extension.
+The door, and the plain driver: one ASGI WebSocket, one session, on any ASGI server with the denial-response extension.
 
-What must be refused before the handshake is refused by HTTP: other subprotocols 400, a foreign Origin 403, a node that is
-draining 503. Too many sockets of one address are closed with 4429: a browser's script sees no HTTP status.
+`Door` decides for both drivers (the other one is `edge/transport.py`) who comes in and which session is made. What must be
+refused before the handshake is refused by HTTP: an unknown endpoint 404, other subprotocols 400, a foreign Origin 403, a
+node that is draining 503. Too many sockets of one address are closed with 4429: a browser's script sees no HTTP status.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from hub.domain.errors import Refused
@@ -18,7 +19,7 @@ from hub.edge.agent import AgentSession
 from hub.edge.connector import ConnectorSession
 from hub.edge.customer import CustomerSession
 from hub.edge.parts import Parts
-from hub.edge.session import BaseSession
+from hub.edge.session import CLOSE_S, BaseSession, Socket
 from hub.edge.supervisor import SupervisorSession
 from hub.protocol.close import Close
 from hub.protocol.encode import encode_error
@@ -31,12 +32,95 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 SUBPROTOCOL = "hub.v1"
 REASON_BYTES_MAX = 120
+NO_CODE = 1006  # what a session is told where the peer gave no code of its own
+SESSION_FAILED = 1011  # RFC 6455, 7.4.1: an unexpected condition on our side
 ENDPOINTS: dict[str, type[BaseSession]] = {
     "/v1/supervisor": SupervisorSession,
     "/v1/agent": AgentSession,
     "/v1/connector": ConnectorSession,
     "/v1/customer": CustomerSession,
 }
+
+
+class Listener(Protocol):
+    """A session, as a driver sees it."""
+
+    def on_text(self, text: str) -> None:
+        """One text message."""
+
+    def on_binary(self) -> None:
+        """One binary message."""
+
+    def on_close(self, code: int) -> None:
+        """The socket has gone; `code` is the peer's, 1006 where there was none. Called at least once, last."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Say why, then close."""
+
+
+Opener = Callable[[Parts, Socket, str], Listener]
+
+
+class Denied(NamedTuple):
+    """A handshake that is refused: the HTTP status, and the error of the body."""
+
+    status: int
+    refused: Refused
+
+    @property
+    def body(self) -> bytes:
+        """What both drivers answer, as `application/json`."""
+        return encode_error(None, self.refused)
+
+
+class Door:
+    """Who comes in, and what stands behind their socket; the same for every driver."""
+
+    def __init__(self, parts: Parts, endpoints: Mapping[str, Opener] = ENDPOINTS) -> None:
+        self.parts = parts
+        self.endpoints = endpoints
+
+    def denied(self, path: str, offered: Sequence[str], headers: Mapping[bytes, bytes]) -> Denied | None:
+        """Why this handshake is refused, else None. `offered`: subprotocols; `headers`: by lower-case names."""
+        if path not in self.endpoints:
+            return Denied(404, Refused("schema_invalid", "There is no such endpoint."))
+        if self.parts.node.draining:
+            return Denied(503, Refused("store_unavailable", "This node is going away.", {"outcome": "none"}))
+        if offered and SUBPROTOCOL not in offered:
+            details = {"path": "Sec-WebSocket-Protocol", "got": list(offered[:8]), "supported": [SUBPROTOCOL]}
+            return Denied(400, Refused("schema_invalid", "None of these subprotocols is spoken here.", details))
+        origin = headers.get(b"origin")
+        if origin is not None:
+            host = headers.get(b"host", b"").decode("latin-1")
+            if not allowed_origin(origin.decode("latin-1"), host, self.parts.settings.origins):
+                return Denied(403, Refused("not_permitted", "This Origin may not connect."))
+        return None
+
+    def open(self, path: str, socket: Socket, address: str) -> Listener:
+        """The session behind an accepted socket, counted; whoever opened calls `leave` once, even where this raised."""
+        addresses = self.parts.addresses
+        addresses[address] += 1
+        session = self.endpoints[path](self.parts, socket, address)
+        if addresses[address] > self.parts.settings.sockets_per_address:
+            session.close(Close.TOO_MANY, "too many sockets of this address")
+        return session
+
+    def leave(self, address: str) -> None:
+        """One socket of the address less."""
+        addresses = self.parts.addresses
+        addresses[address] -= 1
+        if not addresses[address]:
+            del addresses[address]
+
+
+def short_reason(reason: str) -> str:
+    """What of a reason fits into a close frame: control frames carry 125 bytes, two of them the code."""
+    return reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore")
+
+
+def peers_code(code: int | None) -> int:
+    """The code that a session is told: 1005 (a close frame without any, or no frame at all) says no more than 1006."""
+    return NO_CODE if code is None or code == 1005 else code
 
 
 class AsgiSocket:
@@ -83,8 +167,7 @@ class AsgiSocket:
 
     def close(self, code: int, reason: str) -> None:
         """Close after what was written."""
-        short = reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore")
-        self._put({"type": "websocket.close", "code": code, "reason": short}, 0)
+        self._put({"type": "websocket.close", "code": code, "reason": short_reason(reason)}, 0)
 
     def abort(self) -> None:
         """Drop the connection: a stalled peer takes no close frame, and ASGI has no word for this."""
@@ -92,58 +175,64 @@ class AsgiSocket:
         if transport is not None and not transport.is_closing():
             transport.abort()
 
+    async def fail(self) -> None:
+        """Close with 1011 and wait until the server has taken that, or drop the connection."""
+        self.close(SESSION_FAILED, "")
+        if self._writer is not None:
+            await asyncio.wait({self._writer}, timeout=CLOSE_S)
+        if self._writer is not None:
+            self.abort()
 
-async def serve_socket(parts: Parts, scope: Scope, receive: Receive, send: Send) -> None:
+
+async def serve_socket(door: Door, scope: Scope, receive: Receive, send: Send) -> None:
     """One WebSocket from handshake to close."""
     await receive()  # websocket.connect
-    kind = ENDPOINTS.get(scope["path"])
-    denied = (404, Refused("schema_invalid", "There is no such endpoint.")) if kind is None else _denied(parts, scope)
-    if denied is not None or kind is None:
-        assert denied is not None
-        await _deny(send, *denied)
+    path, offered = scope["path"], scope.get("subprotocols") or []
+    denied = door.denied(path, offered, {name.lower(): value for name, value in scope["headers"]})
+    if denied is not None:
+        await _deny(send, denied)
         return
-    offered = scope.get("subprotocols") or []
     accept: dict[str, Any] = {"type": "websocket.accept"}
     if SUBPROTOCOL in offered:
         accept["subprotocol"] = SUBPROTOCOL
     await send(accept)
     address = scope["client"][0] if scope.get("client") else ""
-    parts.addresses[address] += 1
-    session = kind(parts, AsgiSocket(send), address)
-    if parts.addresses[address] > parts.settings.sockets_per_address:
-        session.close(Close.TOO_MANY, "too many sockets of this address")
-    code = 1006
+    socket = AsgiSocket(send)
+    session: Listener | None = None
+    code = NO_CODE
     try:
-        while True:
-            message = await receive()
-            if message["type"] == "websocket.disconnect":
-                code = message.get("code") or 1006
-                break
-            text = message.get("text")
-            if text is None:
-                session.on_binary()
-            else:
-                session.on_text(text)
+        session = door.open(path, socket, address)
+        code = await _drive(session, receive)
+    except Exception:
+        log.exception("a session failed")
+        code = SESSION_FAILED
     finally:
-        parts.addresses[address] -= 1
-        if not parts.addresses[address]:
-            del parts.addresses[address]
+        door.leave(address)
+        if session is not None:
+            tell_close(session, code)
+    if code == SESSION_FAILED:
+        await socket.fail()
+
+
+async def _drive(session: Listener, receive: Receive) -> int:
+    """Tell the session what comes; the peer's code."""
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            return peers_code(message.get("code"))
+        text = message.get("text")
+        if text is None:
+            session.on_binary()
+        else:
+            session.on_text(text)
+
+
+def tell_close(session: Listener, code: int) -> None:
+    """Tell a session its end; what it does wrong with it concerns nobody else."""
+    try:
         session.on_close(code)
-
-
-def _denied(parts: Parts, scope: Scope) -> tuple[int, Refused] | None:
-    """Status and error where the handshake is refused, else None."""
-    if parts.node.draining:
-        return 503, Refused("store_unavailable", "This node is going away.", {"outcome": "none"})
-    offered = scope.get("subprotocols") or []
-    if offered and SUBPROTOCOL not in offered:
-        details = {"path": "Sec-WebSocket-Protocol", "got": offered[:8], "supported": [SUBPROTOCOL]}
-        return 400, Refused("schema_invalid", "None of these subprotocols is spoken here.", details)
-    headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-    origin = headers.get(b"origin")
-    if origin is not None and not allowed_origin(origin, headers.get(b"host", ""), parts.settings.origins):
-        return 403, Refused("not_permitted", "This Origin may not connect.")
-    return None
+    except Exception:
+        log.exception("a session's end failed")
 
 
 def allowed_origin(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
@@ -157,7 +246,7 @@ def allowed_origin(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
     return parts.scheme in ("http", "https") and bool(host) and origin == f"{parts.scheme}://{host}"
 
 
-async def _deny(send: Send, status: int, refused: Refused) -> None:
+async def _deny(send: Send, denied: Denied) -> None:
     headers = [(b"content-type", b"application/json")]
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": encode_error(None, refused)})
+    await send({"type": "websocket.http.response.start", "status": denied.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": denied.body})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -19,13 +20,15 @@ from hub.store.keys import new_id, partition, partition_of
 class StaffSession(WatchingSession):
     """A person who answers or supervises."""
 
+    __slots__ = ("_stale_views", "_told", "_view_commands")
+
     part_purposes: tuple[str, ...] = ()
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._told: set[str] = set()  # takeovers and wrap-ups that this session was told of
+        self._told: dict[str, None] = {}  # takeovers and wrap-ups that this session was told of
         self._view_commands: dict[str, dict[str, Any]] = {}
-        self._stale_views: set[str] = set()
+        self._stale_views: dict[str, None] = {}  # dicts: empty ones are a third of an empty set
 
     # -- what one is part of -----------------------------------------------------------------------------------------
 
@@ -62,7 +65,7 @@ class StaffSession(WatchingSession):
     def noticed(self, conversation_id: str, takeover_id: str) -> None:
         """The person was taken over: tell them once in this session."""
         if self.ready and takeover_id not in self._told:
-            self._told.add(takeover_id)
+            self._told[takeover_id] = None
             self.node.spawn(self.surely(partial(self._notify, conversation_id, takeover_id)))
 
     async def _notify(self, conversation_id: str, takeover_id: str) -> None:
@@ -97,7 +100,7 @@ class StaffSession(WatchingSession):
         key = f"{conversation_id}/{wrapup.participant_id}"
         if not self.ready or key in self._told:
             return
-        self._told.add(key)
+        self._told[key] = None
         data: dict[str, object] = {
             "participant_id": wrapup.participant_id,
             "prompt": wrapup.prompt,
@@ -110,7 +113,7 @@ class StaffSession(WatchingSession):
         """It is over."""
         if not self.ready:
             return
-        self._told.discard(f"{conversation_id}/{wrapup.participant_id}")
+        self._told.pop(f"{conversation_id}/{wrapup.participant_id}", None)
         if wrapup.timed_out:
             self.event("wrapup.timed_out", conversation_id, {"participant_id": wrapup.participant_id})
         else:
@@ -155,7 +158,7 @@ class StaffSession(WatchingSession):
         if conversation_id is None:
             raise Refused("already_done", "There is no unacknowledged takeover of that id for you.")
         await self.run(item, conversation_id, d.AcknowledgeTakeover(self.person, item.takeover_id))
-        self._told.discard(item.takeover_id)
+        self._told.pop(item.takeover_id, None)
 
     async def taken_over_in(self, takeover_id: str) -> str | None:
         """The conversation of a takeover of this organization, by its id."""
@@ -181,7 +184,7 @@ class StaffSession(WatchingSession):
         self._open_view(subscription, view, item)
         self.ok(item.id, {"subscription": subscription})
         if self._congested:
-            self._stale_views.add(subscription)
+            self._stale_views[subscription] = None
         else:
             self._view_snapshot(subscription, view)
         await self._save_views()
@@ -200,7 +203,7 @@ class StaffSession(WatchingSession):
     async def _save_views(self) -> None:
         await self.save(views=orjson.dumps(self._view_commands))
 
-    async def unsubscribe(self, item: c.ViewUnsubscribe) -> None:
+    def unsubscribe(self, item: c.ViewUnsubscribe) -> None:
         """`view.unsubscribe`"""
         view = self.views.pop(item.subscription, None)
         if view is None:
@@ -209,7 +212,9 @@ class StaffSession(WatchingSession):
         self._close_view(view)
         del self._view_commands[item.subscription]
         self.ok(item.id)
-        await self._save_views()
+        self.node.spawn(self._save_views())
+
+    instant: ClassVar[dict[type, Callable[[Any, Any], None]]] = {c.ViewUnsubscribe: unsubscribe}
 
     def _close_view(self, view: View) -> None:
         self.node.view_owners.pop(view, None)
@@ -254,12 +259,13 @@ class StaffSession(WatchingSession):
             return
         if self._congested:
             view.pause()
-            self._stale_views.add(subscription)
+            self._stale_views[subscription] = None
             return
         rows, removed = view.changes()
         if not rows and not removed:
             return
         head = b'{"event":"view.changed","data":{"subscription":"%b","rows":[' % subscription.encode()
+        self.node.meter.view_rows += len(rows)
         parts = view.cls.changes_parts() or [b""]
         for index, part in enumerate(parts):
             gone = view.cls.removed_bytes() if index == len(parts) - 1 else b"[]"

@@ -36,13 +36,14 @@ class SupervisorSession(StaffSession):
     endpoint = "supervisor"
     roles = frozenset({"supervisor", "admin"})
     part_purposes = PURPOSES["supervisor"]
+    __slots__ = ("_ended", "_ending", "_told_ended")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._ending: dict[str, MonitorRef] = {}  # monitors as the socket went
         # Those that have ended, until the client was heard after it was told: an end that gets lost is told at the resume.
         self._ended: dict[str, str] = {}
-        self._told_ended: set[str] = set()
+        self._told_ended: dict[str, None] = {}
 
     # -- monitoring --------------------------------------------------------------------------------------------------
 
@@ -192,7 +193,7 @@ class SupervisorSession(StaffSession):
         data = {"monitor_id": monitor_id, "reason": reason, "by": by, "duration_ms": duration_ms}
         self.event("monitor.ended", conversation_id, data)
         self._ended[conversation_id] = monitor_id
-        self._told_ended.add(conversation_id)
+        self._told_ended[conversation_id] = None
         self.ping()  # its pong says that they have it
 
     async def monitor_stop(self, item: c.MonitorStop) -> None:
@@ -332,7 +333,6 @@ class SupervisorSession(StaffSession):
     handlers: ClassVar[dict[type, Callable[[Any, Any], Awaitable[None]]]] = {
         c.StatusSet: StaffSession.set_status,
         c.ViewSubscribe: StaffSession.subscribe,
-        c.ViewUnsubscribe: StaffSession.unsubscribe,
         c.MonitorStart: monitor_start,
         c.MonitorStop: monitor_stop,
         c.MonitorRelease: monitor_release,

@@ -35,13 +35,17 @@ log = logging.getLogger(__name__)
 class WatchingSession(BaseSession):
     """A session with a place in some conversations."""
 
+    __slots__ = ("_locks", "watches")
+
     def __init__(self, parts: Parts, socket: Socket, address: str) -> None:
         super().__init__(parts, socket, address)
         self.watches: dict[str, Watch] = {}
         # Of conversations that something is read of right now.
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] | None = None
 
     def _lock(self, conversation_id: str) -> asyncio.Lock:
+        if self._locks is None:
+            self._locks = WeakValueDictionary()
         return self._locks.setdefault(conversation_id, asyncio.Lock())
 
     async def surely(self, work: Callable[[], Awaitable[None]]) -> bool:
@@ -295,6 +299,7 @@ class WatchingSession(BaseSession):
         watch.participant_id = now
 
     def _reset(self, watch: Watch, snapshot: Snapshot, situation: Situation, reason: str) -> None:
+        self.node.meter.resets += 1
         data: dict[str, object] = {"reason": reason, "snapshot": self.wire_snapshot(snapshot, situation)}
         self.event("stream.reset", watch.topic.conversation_id, data)
         watch.stand(snapshot.loaded.top, snapshot.loaded.tag)

@@ -4,6 +4,7 @@ import time
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.centre import Centre
 from tests.support.socket import Json, Socket
@@ -252,3 +253,27 @@ async def test_other_paths_are_errors_of_the_same_shape(centre: Centre, path: st
 async def test_another_method_is_an_error(centre: Centre) -> None:
     """GET /v1/events isn't a route."""
     assert (await centre.get("/v1/events")).status_code in {404, 405}
+
+
+async def test_metrics_count_what_was_done(centre: Centre) -> None:
+    """Deliveries, writes, the age of entries, scripts and the loop's lag: each is there, and rises with what happens."""
+
+    async def counted() -> dict[str, float]:
+        text = (await centre.http.get(centre.hub.metrics)).text
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        return {sample.name: sample.value for sample in samples if set(sample.labels) <= {"script"}}
+
+    before, ana, story = await counted(), await centre.supervisor(), await centre.story()
+    await story.monitored_by(ana)
+    for number in range(200):  # ages and scripts are sampled
+        await story.customer_says(f"{number}")
+    await ana.expect("message.created", story.id, text="199", timeout=20)
+    after = await counted()
+    rising = [
+        *("hub_deliveries_total", "hub_delivered_bytes_total", "hub_socket_writes_total", "hub_board_changes_total"),
+        *("hub_follow_age_seconds_count", "hub_script_seconds_count", "hub_pipeline_calls_count"),
+        "hub_loop_lag_seconds_count",
+    ]
+    assert [name for name in rising if not after[name] > before.get(name, 0)] == []
+    assert after["hub_deliveries_total"] - before["hub_deliveries_total"] >= 200
+    assert after["hub_follow_age_seconds_sum"] / after["hub_follow_age_seconds_count"] < 1.0
