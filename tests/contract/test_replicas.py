@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from hub.store.connection import EMPTY_WAITS_MAX, LOOK_S, REPLICA_WAIT_MS, Unknown
+from hub.store.connection import EMPTY_WAITS_MAX, LOOK_S, REPLICA_WAIT_MS, Unavailable, Unknown
 from hub.store.embedded import find_engine
 from hub.store.keys import Keys
 from hub.store.topology import VOUCHED_S, Primaries
@@ -48,11 +48,12 @@ def replica_of(primary: Engine) -> Engine:
 @contextlib.contextmanager
 def two_engines() -> Iterator[tuple[Engine, Engine]]:
     """A primary and its replica."""
-    primary = Engine(str(find_engine()), port=free_port(), options=AT_ONCE).start()
-    replica = replica_of(primary)
-    yield primary, replica
-    for engine in (primary, replica):
-        engine.remove()
+    with contextlib.ExitStack() as ends:
+        primary = Engine(str(find_engine()), port=free_port(), options=AT_ONCE)
+        ends.callback(primary.remove)
+        replica = replica_of(primary.start())
+        ends.callback(replica.remove)
+        yield primary, replica
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +67,10 @@ def two() -> Iterator[tuple[Engine, Engine]]:
 async def connected(primary: Engine, replica: Engine) -> AsyncIterator[Pair]:
     """Connections that want a write on one replica."""
     primaries = await Primaries.connect(f"redis://127.0.0.1:{primary.port}", replicas=1)
-    yield Pair(primary, replica, primaries)
-    await primaries.aclose()
+    try:
+        yield Pair(primary, replica, primaries)
+    finally:
+        await primaries.aclose()
 
 
 @pytest_asyncio.fixture
@@ -101,7 +104,7 @@ async def _written_and_killed(pair: Pair, keys: Keys) -> None:
             key = base + b"%d:%d" % (number, turn)
             try:
                 await pair.set(key, turn)
-            except Unknown:
+            except (Unavailable, Unknown):
                 return
             assert pair.durable(key)
             answered.append(key)

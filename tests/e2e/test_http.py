@@ -1,6 +1,7 @@
 """HTTP routes: protocol, sections 1 and 6."""
 
 import time
+from collections import defaultdict
 
 import httpx
 import pytest
@@ -260,8 +261,11 @@ async def test_metrics_count_what_was_done(centre: Centre) -> None:
 
     async def counted() -> dict[str, float]:
         text = (await centre.http.get(centre.hub.metrics)).text
-        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-        return {sample.name: sample.value for sample in samples if set(sample.labels) <= {"script"}}
+        sums: defaultdict[str, float] = defaultdict(float)
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                sums[sample.name] += sample.value if set(sample.labels) <= {"script"} else 0
+        return dict(sums)
 
     before, ana, story = await counted(), await centre.supervisor(), await centre.story()
     await story.monitored_by(ana)

@@ -13,8 +13,7 @@ import pytest_asyncio
 from hub.store.keys import Keys, partition, slot
 from tests.support.centre import Centre, Story
 from tests.support.engines import CLUSTER_NODES, Engine, Engines
-from tests.support.fixtures import PATIENT
-from tests.support.processes import HubProcess
+from tests.support.fixtures import PATIENT, east_and_west, running
 from tests.support.socket import eventually
 from tests.support.talk import Screen, Talk, Writer, screens_of
 
@@ -59,18 +58,14 @@ class Clustered:
 async def clustered(tmp_path: Path) -> AsyncIterator[Clustered]:
     """A fresh one: tests kill its primaries."""
     engines = Engines("cluster", replicas=True, node_timeout_ms=NODE_TIMEOUT_MS)
-    hubs = [HubProcess(tmp_path / name, redis_url=engines.url, config=PATIENT) for name in ("east", "west")]
-    centre = Centre(*hubs)
     try:
         await asyncio.to_thread(engines.start)
-        await asyncio.gather(*(asyncio.to_thread(hub.start) for hub in hubs))
-        stories, screens = await screens_of(centre, hubs[0].url, hubs[1].url, CONVERSATIONS)
-        yield Clustered(engines, centre, stories, screens)
-        await asyncio.gather(*(screen.close() for screen in screens))
+        async with running(*east_and_west(tmp_path, engines.url, PATIENT)) as centre:
+            east, west = (hub.url for hub in centre.hubs)
+            stories, screens = await screens_of(centre, east, west, CONVERSATIONS)
+            yield Clustered(engines, centre, stories, screens)
+            await asyncio.gather(*(screen.close() for screen in screens))
     finally:
-        await centre.close()
-        for hub in hubs:
-            hub.kill()
         await asyncio.to_thread(engines.remove)
 
 

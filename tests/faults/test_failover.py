@@ -10,7 +10,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ import pytest
 from hub.store.embedded import find_engine
 from tests.support.centre import Centre, Story
 from tests.support.engines import Engine, followed, free_port, wait_until
-from tests.support.fixtures import AWAKE, PATIENT
+from tests.support.fixtures import AWAKE, PATIENT, running
 from tests.support.network import Machine, machines
 from tests.support.processes import HubProcess
 from tests.support.silence import let_in
@@ -104,10 +104,9 @@ def service(places: Sequence[Machine | None], *options: str) -> Iterator[Service
         made.remove()
 
 
-@contextlib.asynccontextmanager
-async def centre_on(url: str, folder: Path, config: str, places: Sequence[Machine | None]) -> AsyncIterator[Centre]:
-    """A hub on each place, and an organization that reaches all of them."""
-    hubs = [
+def hubs_on(url: str, folder: Path, config: str, places: Sequence[Machine | None]) -> list[HubProcess]:
+    """A hub on each place."""
+    return [
         HubProcess(
             folder / f"hub{number}",
             redis_url=url,
@@ -117,14 +116,6 @@ async def centre_on(url: str, folder: Path, config: str, places: Sequence[Machin
         )
         for number, place in enumerate(places)
     ]
-    await asyncio.gather(*(asyncio.to_thread(hub.start) for hub in hubs))
-    centre = Centre(*hubs)
-    try:
-        yield centre
-    finally:
-        await centre.close()
-        for hub in hubs:
-            hub.kill()
 
 
 @pytest.mark.timeout(LONG)
@@ -133,7 +124,7 @@ async def test_a_killed_primary(tmp_path: Path, turn: int) -> None:
     """The primary dies under load: nothing acknowledged is lost or doubled, no monitor ends, screens go on or say so."""
     chance = random.Random(f"{SEED}/{turn}")
     with service([None, None, None]) as store:
-        async with centre_on(store.url, tmp_path, PATIENT, [None, None]) as centre:
+        async with running(*hubs_on(store.url, tmp_path, PATIENT, [None, None])) as centre:
             stories, screens = await screens_of(centre, centre.hubs[0].url, centre.hubs[1].url, CONVERSATIONS)
 
             async def some_node() -> int:
@@ -173,7 +164,7 @@ async def test_a_primary_cut_off_with_a_hub(tmp_path: Path, turn: int) -> None:
     """The one side goes on without knowing of the other: no moment at which both monitors get data, nothing durable lost."""
     guarded = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "3") if turn % 2 else ()
     with machines(3) as places, service(places, *guarded) as store:
-        async with centre_on(store.url, tmp_path, AWAKE, places[:2]) as centre:
+        async with running(*hubs_on(store.url, tmp_path, AWAKE, places[:2])) as centre:
             ana, bo = await centre.supervisor("ana", node=0), await centre.supervisor("bo", node=1)
             story = await centre.story()
             await story.monitored_by(ana)

@@ -17,9 +17,9 @@ import pytest_asyncio
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.centre import Centre, Connector, Story, name_of
-from tests.support.fixtures import HASTY
+from tests.support.fixtures import AWAKE, east_and_west, running
 from tests.support.judge import AT_REST_S, Truth, judge, read_truth
-from tests.support.processes import HubProcess, StoreProcess
+from tests.support.processes import StoreProcess
 from tests.support.socket import HubError, Json, Socket, eventually
 
 ROUNDS = int(os.environ.get("SOAK_JUDGED", "1"))
@@ -28,7 +28,6 @@ LEASE_S = 1.5  # as HASTY has it
 PATIENCE_S = 10.0  # a node stands still for a while
 STEPS = 30  # of each person
 QUEUES = ("support", "billing", "quick", "survey", "support")
-AWAKE = HASTY.replace("idle_ms = 4000", "idle_ms = 86400000")  # nobody's conversation ends while a node stands still
 
 
 class Client:
@@ -307,16 +306,8 @@ class World:
 @pytest_asyncio.fixture
 async def awake_pair(store: StoreProcess, tmp_path: Path) -> AsyncIterator[Centre]:
     """Two nodes whose time limits are a second or so."""
-    hubs = [HubProcess(tmp_path / name, redis_url=store.url, config=AWAKE) for name in ("east", "west")]
-    try:
-        await asyncio.gather(*(asyncio.to_thread(hub.start) for hub in hubs))
-        centre = Centre(*hubs)
+    async with running(*east_and_west(tmp_path, store.url, AWAKE)) as centre:
         yield centre
-        await centre.close()
-    finally:
-        for hub in hubs:
-            if hub.process is not None:
-                hub.kill()
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))

@@ -1,6 +1,5 @@
 """A hub stands still, a line goes silent, clocks jump: a former monitor gets nothing, and the next one is let in."""
 
-import asyncio
 import os
 import random
 import signal
@@ -13,7 +12,7 @@ import pytest_asyncio
 
 from tests.support.centre import Centre
 from tests.support.clock import Clock
-from tests.support.fixtures import HASTY
+from tests.support.fixtures import AWAKE, HASTY, east_and_west, running
 from tests.support.processes import HubProcess, StoreProcess
 from tests.support.silence import goes_silent, let_in, passed
 from tests.support.socket import Json
@@ -24,21 +23,13 @@ STEPS = int(os.environ.get("SOAK_STEPS", "10"))
 LEASE_S = 1.5  # these two as HASTY has them
 SILENCE_S = 0.9
 HOUR_S = 3600
-AWAKE = HASTY.replace(
-    "idle_ms = 4000", "idle_ms = 86400000"
-)  # an hour's jump ends no conversation that sleeps for a day
 
 
 @pytest_asyncio.fixture
 async def hasty_pair(store: StoreProcess, tmp_path: Path) -> AsyncIterator[Centre]:
     """Two nodes whose time limits are a second or so."""
-    hubs = [HubProcess(tmp_path / name, redis_url=store.url, config=HASTY) for name in ("east", "west")]
-    await asyncio.gather(*(asyncio.to_thread(hub.start) for hub in hubs))
-    centre = Centre(*hubs)
-    yield centre
-    await centre.close()
-    for hub in hubs:
-        hub.kill()
+    async with running(*east_and_west(tmp_path, store.url, HASTY)) as centre:
+        yield centre
 
 
 @pytest.mark.parametrize("turn", range(PAUSES))
@@ -92,34 +83,32 @@ async def test_a_clock_jumps(tmp_path: Path, whose: str, hours: int, turn: int) 
         )
         for name in ("east", "west")
     ]
-    await asyncio.gather(*(asyncio.to_thread(hub.start) for hub in hubs))
-    centre = Centre(*hubs)
     try:
-        long: Json = {"ttl": 4 * HOUR_S, "iat": int(time.time()) - 2 * HOUR_S}  # valid by each of the clocks
-        ana, bo = await centre.supervisor("ana", node=0, **long), await centre.supervisor("bo", node=1, **long)
-        story = await centre.story()
-        await story.monitored_by(ana)
-        clock.step(hours * HOUR_S)
-        first = [story.event("message.created", message_id=f"f{n}", text=f"{n}", purpose="customer") for n in range(3)]
-        await centre.platform.accepted(*first, node=1)
-        await passed(LEASE_S)
-        await story.customer_says("before", node=1)
-        held = not ana.of(story.id, "monitor.ended")
-        if held:
-            await ana.expect("message.created", story.id, text="before")
-            await bo.refused("monitor_held", "monitor.start", conversation_id=story.id)
-            await ana.drop()
-        await let_in(bo, story)
-        await story.customer_says("hush", node=1)
-        await bo.expect("message.created", story.id, text="hush")
-        if ana.close_code is None:
-            await ana.round_trip()
-        assert "hush" not in "".join(ana.lines)
-        monitors = (await centre.get(f"/v1/conversations/{story.id}", node=1)).json()["monitors"]
-        assert {one["user_id"] for one in monitors} == {"ana", "bo"}
-        assert len(monitors) == 2
+        async with running(*hubs) as centre:
+            long: Json = {"ttl": 4 * HOUR_S, "iat": int(time.time()) - 2 * HOUR_S}  # valid by each of the clocks
+            ana, bo = await centre.supervisor("ana", node=0, **long), await centre.supervisor("bo", node=1, **long)
+            story = await centre.story()
+            await story.monitored_by(ana)
+            clock.step(hours * HOUR_S)
+            first = [
+                story.event("message.created", message_id=f"f{n}", text=f"{n}", purpose="customer") for n in range(3)
+            ]
+            await centre.platform.accepted(*first, node=1)
+            await passed(LEASE_S)
+            await story.customer_says("before", node=1)
+            held = not ana.of(story.id, "monitor.ended")
+            if held:
+                await ana.expect("message.created", story.id, text="before")
+                await bo.refused("monitor_held", "monitor.start", conversation_id=story.id)
+                await ana.drop()
+            await let_in(bo, story)
+            await story.customer_says("hush", node=1)
+            await bo.expect("message.created", story.id, text="hush")
+            if ana.close_code is None:
+                await ana.round_trip()
+            assert "hush" not in "".join(ana.lines)
+            monitors = (await centre.get(f"/v1/conversations/{story.id}", node=1)).json()["monitors"]
+            assert {one["user_id"] for one in monitors} == {"ana", "bo"}
+            assert len(monitors) == 2
     finally:
-        await centre.close()
-        for hub in hubs:
-            hub.kill()
         store.kill()

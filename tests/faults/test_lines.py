@@ -24,7 +24,8 @@ from websockets.exceptions import WebSocketException
 
 from clients import Agent, Customer, Options, Supervisor
 from tests.support.centre import Centre, Story
-from tests.support.processes import CONFIG, HubProcess, StoreProcess
+from tests.support.fixtures import east_and_west, running
+from tests.support.processes import CONFIG, StoreProcess
 from tests.support.proxy import Give, Pair, Proxy
 from tests.support.silence import goes_silent
 from tests.support.socket import Json, Socket, eventually
@@ -343,13 +344,8 @@ def impatient_clients(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest_asyncio.fixture
 async def quick_pair(store: StoreProcess, tmp_path: Path) -> AsyncIterator[Centre]:
     """Two nodes that notice a silent line in two seconds."""
-    hubs = [HubProcess(tmp_path / name, redis_url=store.url, config=QUICK) for name in ("east", "west")]
-    await asyncio.gather(*(asyncio.to_thread(hub.start) for hub in hubs))
-    centre = Centre(*hubs)
-    yield centre
-    await centre.close()
-    for hub in hubs:
-        hub.kill()
+    async with running(*east_and_west(tmp_path, store.url, QUICK)) as centre:
+        yield centre
 
 
 def shares(faults: int, people: int) -> Iterator[int]:

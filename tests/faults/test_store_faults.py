@@ -9,13 +9,15 @@ import shutil
 import subprocess
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 from tests.support.centre import Centre, Story, confirm
-from tests.support.processes import CONFIG, HubProcess, StoreProcess
+from tests.support.fixtures import east_and_west, running
+from tests.support.processes import CONFIG, StoreProcess
 from tests.support.proxy import Proxy
 from tests.support.socket import HubError, Json, Socket, eventually
 from tests.support.store import ask
@@ -34,18 +36,9 @@ LONG = 0 if any(name.startswith("SOAK_") for name in os.environ) else 120
 CONVERSATIONS = 6
 
 
-@contextlib.asynccontextmanager
-async def two_hubs(url: str, folder: Path, config: str = QUICK) -> AsyncIterator[Centre]:
+def two_hubs(url: str, folder: Path) -> AbstractAsyncContextManager[Centre]:
     """Two nodes over that store, and an organization on them."""
-    hubs = [HubProcess(folder / name, redis_url=url, config=config) for name in ("east", "west")]
-    await asyncio.gather(*(asyncio.to_thread(hub.start) for hub in hubs))
-    centre = Centre(*hubs)
-    try:
-        yield centre
-    finally:
-        await centre.close()
-        for hub in hubs:
-            hub.kill()
+    return running(*east_and_west(folder, url, QUICK))
 
 
 async def in_transcript(centre: Centre, story: Story) -> list[str]:

@@ -1,6 +1,9 @@
 """Fixtures over real hubs: one with the embedded store per test process, and two nodes over one real server."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -32,6 +35,29 @@ sweep_ms = 200
 # The same, where no conversation ends for want of words, and where people keep their sessions and monitors as usual.
 AWAKE = HASTY.replace("idle_ms = 4000", "idle_ms = 86400000")
 PATIENT = AWAKE.replace("resume_ms = 1500", "resume_ms = 15000").replace("lease_ms = 1500", "lease_ms = 15000")
+
+
+def east_and_west(folder: Path, url: str, config: str = CONFIG) -> tuple[HubProcess, HubProcess]:
+    """Two nodes over one store, not started yet."""
+    return HubProcess(folder / "east", redis_url=url, config=config), HubProcess(
+        folder / "west", redis_url=url, config=config
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(*hubs: HubProcess) -> AsyncIterator[Centre]:
+    """These hubs, and an organization on them; none is left behind, whatever happens."""
+    centre = Centre(*hubs)
+    try:
+        await asyncio.gather(*(asyncio.to_thread(hub.start) for hub in hubs))
+        yield centre
+    finally:
+        try:
+            await centre.close()
+        finally:
+            for hub in hubs:
+                if hub.process is not None:
+                    hub.kill()
 
 
 @pytest.fixture(scope="session")
