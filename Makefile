@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(WORKERS) --dist loadfile
 # Fault tests wait most of the time: for leases, failovers, stores that come back.
-FAULTS := -n $(shell expr 2 \* $(WORKERS)) --dist worksteal tests/faults
+FAULTS := -n $(shell expr 3 \* $(WORKERS) / 2) --dist worksteal tests/faults
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard hub clients tests experiments)
 
@@ -77,7 +77,7 @@ browser: setup ## the pages in Chromium
 
 soak: setup ## long runs: contests and kills by the thousand
 	SOAK_CONTESTS=20000 SOAK_KILLS=120 SOAK_CROSSINGS=50 SOAK_MESSAGES=10000 SOAK_NOTICES=20000 SOAK_ROLLING=10 \
-	SOAK_READERS=600 SOAK_STORE_KILLS=500 SOAK_WIPES=50 SOAK_LINKS=200 SOAK_FULL=20 \
+	ROLLING_SOCKETS=1000 SOAK_READERS=200 SOAK_STORE_KILLS=500 SOAK_WIPES=50 SOAK_LINKS=200 SOAK_FULL=20 \
 	SOAK_PAUSES=300 SOAK_SILENCES=100 SOAK_STEPS=200 SOAK_LINES=50000 SOAK_FAILOVERS=30 SOAK_CUTS=30 SOAK_CLUSTER_KILLS=20 \
 	SOAK_MOVES=200 SOAK_JUDGED=300 SOAK_HISTORIES=100 SOAK_MODEL=1 SOAK_SEEDS=1000000 \
 	$(PYTEST) tests/faults tests/property tests/simulation --timeout 0 $(ARGS)

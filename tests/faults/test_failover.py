@@ -21,6 +21,7 @@ from tests.support.engines import Engine, followed, free_port, wait_until
 from tests.support.fixtures import AWAKE, PATIENT, running
 from tests.support.network import Machine, machines
 from tests.support.processes import HubProcess
+from tests.support.shown import Shown
 from tests.support.silence import let_in
 from tests.support.socket import HubError, Json, Socket, eventually
 from tests.support.talk import Talk, Writer, screens_of
@@ -184,9 +185,14 @@ async def test_a_primary_cut_off_with_a_hub(tmp_path: Path, turn: int) -> None:
             if ana.close_code is None:
                 refusal = await ana.post("monitor.start", conversation_id=story.id)
                 assert "error" in await ana.answer(refusal, 20), "let in on the side that was cut off"
+            cut_off = Shown(centre.hubs[0])
+            assert (await cut_off.gauge("hub_store_vouched"), await cut_off.gauge("hub_store_durable")) == (0, 0)
+            assert cut_off.logged("no majority of the Sentinels names this primary")
+            assert cut_off.logged("don't keep up")
             places[0].plug_in()
             await eventually(lambda: _one_primary(store), 60, "one primary again")
             there = await _one_transcript(centre, story)
+            assert cut_off.logged("store: primaries are now")
             for writer in writers:
                 assert [one for one in there if one in writer.durable] == writer.durable, (
                     "acknowledged, and lost or doubled"

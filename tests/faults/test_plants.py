@@ -263,7 +263,7 @@ async def aftermath(scene: Scene, story: Story, agents: list[Socket], customer: 
 async def rivals(scene: Scene) -> None:
     """A takeover is confirmed while somebody else releases the monitor, again and again."""
     ana, bo = await scene.centre.supervisor("ana"), await scene.centre.supervisor("bo")
-    for _ in range(5):
+    for _ in range(25):
         story = await scene.centre.story()
         await scene.soon(story.monitored_by(ana))
         prepared = await scene.soon(story.prepared_by(ana))

@@ -13,7 +13,7 @@ from tests.support.processes import CONFIG, HubProcess, StoreProcess
 from tests.support.socket import Socket, eventually
 from tests.support.view import View
 
-READERS = int(os.environ.get("SOAK_READERS", "500"))
+READERS = int(os.environ.get("SOAK_READERS", "100"))
 TABS = 20  # of one supervisor; one in five of them is stuck
 MESSAGES = 16
 # With the limit below half of them fit into a stuck socket: they must overflow it before its silence is noticed, in 5 s.

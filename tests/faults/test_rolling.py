@@ -14,7 +14,7 @@ from tests.support.processes import CONFIG, HubProcess, StoreProcess
 from tests.support.socket import eventually
 from tests.support.talk import Talk, screens_of
 
-SOCKETS = int(os.environ.get("ROLLING_SOCKETS", "1000"))
+SOCKETS = int(os.environ.get("ROLLING_SOCKETS", "600"))
 ROUNDS = int(os.environ.get("SOAK_ROLLING", "1"))
 SHARE_AT_ONCE = 0.2  # of all sockets that may come back within one second
 

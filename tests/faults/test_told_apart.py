@@ -1,67 +1,25 @@
 """What an operator sees of each fault: `/readyz`, metrics and log tell them from one another (docs/faults.md)."""
 
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.support.centre import Centre
 from tests.support.fixtures import HASTY
 from tests.support.processes import HubProcess, StoreProcess
-from tests.support.socket import Json, eventually
+from tests.support.shown import Shown
+from tests.support.silence import passed
 from tests.support.store import ask
 
 
-class Watched:
+class Watched(Shown):
     """One hub on a store of its own, and what it shows."""
 
     def __init__(self, store: StoreProcess, hub: HubProcess) -> None:
+        super().__init__(hub)
         self.store = store
-        self.hub = hub
-
-    async def ready(self) -> tuple[int, Json]:
-        """Status and body of `/readyz`."""
-        async with httpx.AsyncClient(trust_env=False) as http:
-            answer = await http.get(f"{self.hub.url}/readyz")
-        return answer.status_code, dict(answer.json())
-
-    async def gauge(self, name: str) -> float:
-        """One gauge of `/metrics`."""
-        async with httpx.AsyncClient(trust_env=False) as http:
-            text = (await http.get(self.hub.metrics)).text
-        return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
-
-    def logged(self, words: str) -> bool:
-        """True where the log has these words."""
-        return words in self.hub.log.read_text(errors="replace")
-
-    async def until_ready(self, status: int) -> Json:
-        """Wait for that status of `/readyz`; its body."""
-
-        async def there() -> bool:
-            return (await self.ready())[0] == status
-
-        await eventually(there, 20, f"/readyz {status}")
-        return (await self.ready())[1]
-
-    async def until_logged(self, words: str) -> None:
-        """Wait for these words in the log."""
-
-        async def there() -> bool:
-            return self.logged(words)
-
-        await eventually(there, 20, f"{words!r} in the log\n{self.hub.tail()}")
-
-    async def until_gauge(self, name: str, least: float) -> None:
-        """Wait until a gauge is at least that."""
-
-        async def there() -> bool:
-            return await self.gauge(name) >= least
-
-        await eventually(there, 20, f"{name} >= {least}")
 
 
 @pytest.fixture
@@ -77,12 +35,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 async def test_a_paused_hub_says_how_long_it_stood_still(watched: Watched) -> None:
     """The store is well, and it is the same one: only `hub_stalled_seconds` rises."""
     watched.hub.signal(signal.SIGSTOP)
-    began = time.monotonic()
-
-    async def two_seconds_over() -> bool:
-        return time.monotonic() - began > 2.0  # nothing can be asked of a process that is stopped
-
-    await eventually(two_seconds_over)
+    await passed(2.0)  # nothing can be asked of a process that is stopped
     watched.hub.signal(signal.SIGCONT)
     await watched.until_gauge("hub_stalled_seconds", 1.0)
     await watched.until_logged("this process stood still for")

@@ -2,7 +2,7 @@
 The words that tests are written in.
 
     processes, engines   real hubs and stores, Sentinels, a Cluster
-    store                words to a real store, past the hub
+    store, shown         words to a real store, past the hub; what a hub shows to an operator
     network, proxy       machines with cables of their own; a proxy that loses, delays and cuts
     balancer, clock      a load balancer; a wall clock that a test sets
     tokens               tokens as an identity provider would make them
