@@ -12,7 +12,8 @@ from hub.store.connection import Endpoint, Lane, Limits, ReplyError, Script, Una
 from hub.store.embedded import find_engine
 from hub.store.keys import PARTITIONS, SLOTS, Keys, slot
 from hub.store.topology import Primaries, parse_url
-from tests.support.engines import Engine, Engines, free_port
+from tests.support.engines import Engine, Engines
+from tests.support.processes import free_port
 
 PUSH = Script("push", b"return redis.call('RPUSH', KEYS[1], ARGV[1])")
 COUNT = Script("count", b"return redis.call('INCR', KEYS[1])")

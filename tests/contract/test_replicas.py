@@ -13,7 +13,8 @@ from hub.store.connection import EMPTY_WAITS_MAX, LOOK_S, REPLICA_WAIT_MS, Unava
 from hub.store.embedded import find_engine
 from hub.store.keys import Keys
 from hub.store.topology import VOUCHED_S, Primaries
-from tests.support.engines import Engine, Engines, followed, free_port, wait_until
+from tests.support.engines import Engine, Engines, followed, wait_until
+from tests.support.processes import free_port
 from tests.support.socket import eventually
 
 AT_ONCE = ("--repl-diskless-sync-delay", "0")

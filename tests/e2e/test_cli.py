@@ -21,7 +21,8 @@ from hub.cli import main
 from hub.edge.auth import Authenticator
 from hub.settings import Settings, SettingsError, bind
 from hub.store.embedded import DataDirLocked, Embedded, EmbeddedError, find_engine
-from tests.support.engines import Engine, free_port, wait_until
+from tests.support.engines import Engine, wait_until
+from tests.support.processes import free_port
 
 SECRET = "0123456789abcdef0123456789abcdef"
 PEOPLE = """

@@ -17,10 +17,10 @@ import pytest
 
 from hub.store.embedded import find_engine
 from tests.support.centre import Centre, Story
-from tests.support.engines import Engine, followed, free_port, wait_until
+from tests.support.engines import Engine, followed, wait_until
 from tests.support.fixtures import AWAKE, PATIENT, running
 from tests.support.network import Machine, machines
-from tests.support.processes import HubProcess
+from tests.support.processes import HubProcess, free_port
 from tests.support.shown import Shown
 from tests.support.silence import let_in
 from tests.support.socket import HubError, Json, Socket, eventually

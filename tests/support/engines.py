@@ -26,17 +26,11 @@ import pytest
 
 from hub.store.embedded import find_engine
 from hub.store.keys import SLOTS, Keys, slot
+from tests.support.processes import free_port
 
 Kind = Literal["valkey", "redis", "cluster"]
 START_S = 10.0
 CLUSTER_NODES = 3
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], what: str, within_s: float = START_S) -> None:

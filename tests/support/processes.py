@@ -56,11 +56,18 @@ action_repeat_ms = 1000
 """
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback that nobody listens on right now, and that nobody here was given before."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 class HubProcess:
