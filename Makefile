@@ -5,9 +5,11 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := -n $(WORKERS) --dist loadfile
-# Fault tests wait most of the time: for leases, failovers, stores that come back.
-FAULTS := -n $(shell expr 3 \* $(WORKERS) / 2) --dist worksteal tests/faults
+# Tests wait a third of their time; fault tests most of it: for leases, failovers, stores that come back.
+PROCESSES := -n $(shell expr 3 \* $(WORKERS) / 2)
+PARALLEL := $(PROCESSES) --dist loadfile
+FAULTS := $(PROCESSES) --dist worksteal tests/faults
+BROWSER := -m browser tests/browser
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard hub clients tests experiments)
 
@@ -45,7 +47,7 @@ types: setup ## mypy --strict
 test: setup tools ## every test; what needs more than Python is installed where that can be, else said
 	$(PYTEST) $(PARALLEL) --ignore tests/faults $(ARGS)
 	$(PYTEST) $(FAULTS) $(ARGS)
-	@if command -v chromium >/dev/null; then $(PYTEST) -m browser $(ARGS); fi
+	@if command -v chromium >/dev/null; then $(PYTEST) $(BROWSER) $(ARGS); fi
 
 tools: ## Debian's packages that some tests need, where they are missing and can be installed
 	@wanted=""; for pair in chromium:chromium redis-server:redis-server spin:spin cc:gcc ip:iproute2; do \
@@ -73,7 +75,7 @@ beside: setup ## a node of another revision beside one of this tree: make beside
 	$(BIN)/python -m tests.faults.beside $(REV)
 
 browser: setup ## the pages in Chromium
-	$(PYTEST) -m browser $(ARGS)
+	$(PYTEST) $(BROWSER) $(ARGS)
 
 soak: setup ## long runs: contests and kills by the thousand
 	SOAK_CONTESTS=20000 SOAK_KILLS=120 SOAK_CROSSINGS=50 SOAK_MESSAGES=10000 SOAK_NOTICES=20000 SOAK_ROLLING=10 \

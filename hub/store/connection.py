@@ -15,8 +15,9 @@ be done is done, then those that were turned away go again, in order, and behind
     a lost connection          what was sent is Unknown; the rest waits for the next connection, within bounds
 
 A call that was turned away with one of these errors has not run, so sending it again is safe; nothing else is ever sent
-twice. One gap is left: if a second client loads the scripts between two of our calls in flight, the later one runs
-first.
+twice. Two gaps are left, both within one pipeline: if a second client loads the scripts between two of our calls, the
+later one runs first; so does the later one of two that share a key of a slot that is half moved, if it alone needs no
+key that has left (TRYAGAIN).
 
 Where the server has replicas, what is sent in one turn ends with one WAIT, its answers are kept until that is answered,
 and what comes meanwhile leaves together afterwards: a failover then forgets nothing that was answered. A replica that
@@ -26,6 +27,7 @@ doesn't acknowledge must not stop everything: after `EMPTY_WAITS_MAX` of them no
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 import ssl
@@ -149,22 +151,25 @@ def backoff_s(attempt: int) -> float:
 ASKING: Final = command(b"ASKING")
 PING: Final = command(b"PING")
 ROLE: Final = command(b"ROLE")
+_numbers = itertools.count()
 
 
 class Call:
     """
     One command on its way.
 
-    `key` says where it belongs (empty: to this server), `since` and `sent` when it was made and sent (loop time), `ask`
-    that ASKING goes before it, `target` which server an ASK named, `reloads` how often it met a missing script.
+    `key` says where it belongs (empty: to this server), `number` its place among all calls of this process, `since` and
+    `sent` when it was made and sent (loop time), `ask` that ASKING goes before it, `target` which server an ASK named,
+    `reloads` how often it met a missing script.
     """
 
-    __slots__ = ("ask", "future", "key", "reloads", "sent", "since", "target", "wire")
+    __slots__ = ("ask", "future", "key", "number", "reloads", "sent", "since", "target", "wire")
 
     def __init__(self, wire: bytes, key: bytes, future: asyncio.Future[Any], since: float) -> None:
         self.wire = wire
         self.key = key
         self.future = future
+        self.number = next(_numbers)
         self.since = since
         self.sent = since
         self.reloads = 0

@@ -6,11 +6,13 @@ owns a slot is asked here; what is asked for data goes through lanes. The map is
 and whenever a server says that a key lives elsewhere or a connection can't be made.
 
 When slots move, order per key is kept: lanes that lose slots are held and settle (nothing in flight any more), then the
-map changes in one step, then what they held goes where it belongs, in its order.
+map changes in one step, then what they held goes where it belongs, in its order. A call that an ASK sent elsewhere may
+be turned away there, too, when its slot moves on or back; so the lane where it belongs stays held until it has run.
 """
 
 import asyncio
 import contextlib
+import functools
 import logging
 import ssl
 from collections import Counter
@@ -134,6 +136,9 @@ class Primaries:
         self._only: dict[str, Lane] = {}
         self._asked: dict[Endpoint, dict[str, Lane]] = {}  # not on the map (yet), named by ASK
         self._asked_at: dict[Endpoint, float] = {}  # loop time of the last ASK
+        self._away: dict[Call, Lane] = {}  # sent to another server than the map says, by ASK, and not answered
+        self._awaiting: list[Lane] = []  # held until those that belong there have run
+        self._refreshing = False
         self._listeners: list[Callable[[], None]] = []
         self._wanted = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -362,18 +367,21 @@ class Primaries:
     async def _refresh(self) -> None:
         found = await self._discover()
         self.refreshes += 1
-        for lane in self._losing(found):
-            lane.hold()
-        held = [lane for lane in self._all() if lane.held]
-        for lane in held:
-            await lane.settled()
-        changed = self._apply(found)
-        # From here to the end there is no await: nobody can put a call in front of those that were held.
-        held = [lane for lane in held if not lane.pending]
-        for lane in held:
-            self._route(lane)
-        for lane in held:
-            lane.release()
+        self._refreshing = True
+        try:
+            for lane in self._losing(found):
+                lane.hold()
+            held = [lane for lane in self._all() if lane.held]
+            for lane in held:
+                await lane.settled()
+            # From here to the end there is no await: nobody can put a call in front of those that were held.
+            changed = self._apply(found)
+            settled = [lane for lane in held if not lane.pending]
+            self._route(settled)
+            if len(settled) < len(held):  # one has loaded its scripts anew meanwhile
+                self.refresh()
+        finally:
+            self._refreshing = False
         self._retire()
         if changed:
             log.info("store: primaries are now %s", ", ".join(map(str, self._lanes)))
@@ -461,14 +469,40 @@ class Primaries:
     def _shape(self) -> list[int]:
         return [id(lanes) for lanes in self._owners or [self._only]]
 
-    def _route(self, lane: Lane) -> None:
-        """Give everything that `lane` held to the lane of the same name where it belongs now."""
+    def _route(self, held: Sequence[Lane]) -> None:
+        """Give everything that lanes held to the lanes of the same names where it belongs now, and release them."""
         too_old = asyncio.get_running_loop().time() - self.limits.connect_wait_s
-        for call in lane.take():
+        taken = [(call, lane.name) for lane in held for call in lane.take()]
+        for call, name in sorted(taken, key=lambda one: one[0].number):
+            self._away.pop(call, None)
             if call.since < too_old:
                 call.fail(Unavailable("the store's slots are moving"))
-            else:
-                self._target(lane.name, call).put(call)
+                continue
+            target = self._target(name, call)
+            if target is not self._lane(name, call.key):
+                self._away[call] = target
+                call.future.add_done_callback(functools.partial(self._came_back, call))
+            target.put(call)
+        homes = self._homes()
+        for home in homes:
+            home.hold()
+        self._awaiting = [lane for lane in self._all() if lane in homes]
+        for lane in held:
+            if lane not in homes:
+                lane.release()
+
+    def _homes(self) -> set[Lane]:
+        """Lanes where calls belong that are away."""
+        return {self._lane(lane.name, call.key) for call, lane in self._away.items()}
+
+    def _came_back(self, call: Call, _: asyncio.Future[Any]) -> None:
+        if self._away.pop(call, None) is None or self._refreshing:
+            return  # was routed anew; or is looked at right after this
+        homes = self._homes()
+        waited, self._awaiting = self._awaiting, [lane for lane in self._awaiting if lane in homes]
+        for lane in waited:
+            if lane not in homes:
+                lane.release()
 
     def _target(self, name: str, call: Call) -> Lane:
         target, call.target = call.target, None

@@ -8,6 +8,7 @@ The web apps in a real browser, against a real hub.
 A page's problems are what its console calls an error, what it throws, and every breach of its content security policy.
 """
 
+import inspect
 import json
 import os
 import shutil
@@ -59,6 +60,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.browser)
+            if inspect.iscoroutinefunction(getattr(item, "function", None)):
+                item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)  # the browser's own
             if missing:
                 item.add_marker(pytest.mark.skip(reason=f"{CHROMIUM} is not there"))
 
@@ -84,7 +87,7 @@ def persona(sub: str, role: str, app: str) -> dict[str, str]:
     return {"id": sub, "name": sub.capitalize(), "role": role, "app": app, "note": f"The {role}", "token": made}
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def centre(hub: HubProcess) -> AsyncIterator[Centre]:
     """A fresh organization on the shared hub."""
     own = Centre(hub)
@@ -132,16 +135,22 @@ class Visits:
         self.problems.append(f"{message.text} {message.location}")
 
 
-@pytest_asyncio.fixture
-async def visit(hub: HubProcess) -> AsyncIterator[Visits]:
-    """Opens pages; fails the test where one of them had a problem."""
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    """One browser for all tests of a process; each test has profiles of its own in it."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        visits = Visits(browser, hub.url)
-        yield visits
-        for context in visits.contexts:
-            await context.close()
+        yield browser
         await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def visit(hub: HubProcess, chromium: Browser) -> AsyncIterator[Visits]:
+    """Opens pages; fails the test where one of them had a problem."""
+    visits = Visits(chromium, hub.url)
+    yield visits
+    for context in visits.contexts:
+        await context.close()
     assert not visits.problems, "\n".join(visits.problems[:10])
 
 

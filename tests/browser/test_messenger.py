@@ -42,7 +42,7 @@ async def watched(guests: Centre) -> tuple[Socket, str]:
     return ana, rows[-1]["conversation_id"]
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def guests(hub: HubProcess) -> AsyncIterator[Centre]:
     """The organization that anonymous customers belong to."""
     own = Centre(hub, org=GUESTS)

@@ -51,7 +51,7 @@ async def refusal(page: Page, script: str) -> Any:
     )
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(visit: Visits) -> Page:
     """A page of the hub's own origin without an app."""
     return await visit("/readyz")

@@ -257,22 +257,86 @@ async def test_moving_slot_keeps_order(cluster: Engines, keys: Keys, connect: Co
     name = keys.base(7) + b"list"
     home = cluster.node_of(name)
     away = next(node for node in cluster.nodes if node is not home)
-    moves = asyncio.get_running_loop().run_in_executor(None, _to_and_fro, cluster, slot(name), [away, home])
     futures: list[asyncio.Future[object]] = []
-    while not moves.done() or len(futures) < 500:
-        for _ in range(5):
-            futures.append(primaries.script("ingest", PUSH, [name], [b"%d" % len(futures)]))
-        await asyncio.sleep(0.002)
-    await moves
+    for target in [away, home] * 3:
+        move = asyncio.get_running_loop().run_in_executor(None, cluster.move_slot, slot(name), target)
+        before = len(futures)
+        while not move.done() or len(futures) < before + 200:
+            for _ in range(5):
+                futures.append(primaries.script("ingest", PUSH, [name], [b"%d" % len(futures)]))
+            await asyncio.sleep(0.002)
+        await move
+        await asyncio.gather(*futures)  # a slot that comes back while a call is on its way is the next test
     assert await asyncio.gather(*futures) == list(range(1, len(futures) + 1))
     stored = await primaries.call("ingest", name, b"LRANGE", name, b"0", b"-1")
     assert [int(item) for item in stored] == list(range(len(futures)))
     assert primaries.refreshes > 0
 
 
-def _to_and_fro(cluster: Engines, number: int, targets: list[Engine]) -> None:
-    for target in targets:
-        cluster.move_slot(number, target)
+async def test_a_slot_that_comes_back_keeps_order(connect: Connect) -> None:
+    """What an ASK sent elsewhere is turned away there: meanwhile nothing that belongs behind it has left."""
+    home = await _Node().start()
+    away = await _Node().start()
+    home.slots = b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % home.port
+    home.answers = [b"-ASK 1 127.0.0.1:%d\r\n" % away.port]
+    away.answers = [b"-MOVED 1 127.0.0.1:%d\r\n" % home.port]
+    away.open.clear()
+    primaries = await connect(f"redis+cluster://127.0.0.1:{home.port}")
+    first = primaries.call("ingest", b"k", b"SET", b"k", b"first")
+    await eventually(lambda: away.asked == [b"first"])
+    second = primaries.call("ingest", b"k", b"SET", b"k", b"second")
+    third = primaries.call("commit", b"k", b"SET", b"k", b"another lane")
+    assert await third == b"OK"
+    assert home.asked == [b"first", b"another lane"]
+    away.open.set()
+    assert [await first, await second] == [b"OK", b"OK"]
+    assert home.asked == [b"first", b"another lane", b"first", b"second"]
+    for node in (home, away):
+        await node.stop()
+
+
+class _Node:
+    """A server of a Cluster that answers as it is told to: `answers` one by one, then OK, and nothing until `open`."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.slots = b""
+        self.answers: list[bytes] = []
+        self.asked: list[bytes] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> "_Node":
+        """Listen."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        assert self._server is not None
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parser = hiredis.Reader()
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                parser.feed(data)
+                while (command := parser.gets()) is not False:
+                    writer.write(await self._answer(command))
+        writer.close()
+
+    async def _answer(self, command: list[bytes]) -> bytes:
+        if command[0] == b"CLUSTER":
+            return self.slots
+        if command[0] == b"SCRIPT":
+            return b"$40\r\n%b\r\n" % Script("any", command[2]).sha
+        if command[0] != b"SET":
+            return b"+OK\r\n"
+        self.asked.append(command[2])
+        await self.open.wait()
+        return self.answers.pop(0) if self.answers else b"+OK\r\n"
 
 
 @pytest.fixture

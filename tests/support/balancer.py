@@ -22,6 +22,7 @@ class Balancer:
         self._turns = itertools.count()
         self._ready: list[HubProcess] = []
         self._server: asyncio.Server | None = None
+        self._looks: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -34,16 +35,17 @@ class Balancer:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = int(self._server.sockets[0].getsockname()[1])
         await self.look()
-        self._keep(asyncio.create_task(self._looking()))
+        self._looks = asyncio.create_task(self._looking())
         return self
 
     async def stop(self) -> None:
         """Close the listener and what it passed on."""
         if self._server is not None:
             self._server.close()
-        for task in self._tasks:
+        tasks = [task for task in (self._looks, *self._tasks) if task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def look(self) -> list[HubProcess]:
         """The nodes that say that they are ready."""
@@ -63,28 +65,29 @@ class Balancer:
             await asyncio.sleep(LOOK_S)
             await self.look()
 
-    def _keep(self, task: asyncio.Task[None]) -> None:
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._pass_on(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.close())  # also where it was cancelled before it began
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(len(self._ready)):
             hub = self._ready[next(self._turns) % len(self._ready)]
             with contextlib.suppress(OSError):
                 there, back = await asyncio.open_connection("127.0.0.1", hub.port)
                 break
         else:
-            writer.close()
             return
         self.accepted.append(asyncio.get_running_loop().time())
-        self._keep(asyncio.create_task(self._pass(reader, back)))
-        self._keep(asyncio.create_task(self._pass(there, writer)))
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            with contextlib.suppress(ConnectionError):
-                while piece := await reader.read(1 << 16):
-                    writer.write(piece)
-                    await writer.drain()
+            await asyncio.gather(self._pipe(reader, back), self._pipe(there, writer))
         finally:
-            writer.close()
+            back.close()
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(1 << 16):
+                writer.write(piece)
+                await writer.drain()
+        writer.close()

@@ -248,18 +248,19 @@ def ids_once(records: Sequence[Record]) -> Iterator[Violation]:
             for command in record.commands
             if command.asked["cmd"] == "event" and command.ok is not None and isinstance(command.asked["event"], dict)
         ]
-        taken: set[tuple[str, str]] = set()
+        taken: dict[str, set[str]] = {}
         for _, record, command in sorted(pushes, key=lambda one: one[0]):
             event, ok = command.asked["event"], command.ok or {}
             if ok.get("status") != "accepted":
                 continue
-            key = (str(event.get("conversation_id")), str(event.get("id")))
+            conversation, name = str(event.get("conversation_id")), str(event.get("id"))
             if event.get("type") == "conversation.started":
-                taken = {one for one in taken if one[0] != key[0]}
-            if key in taken:
-                yield Violation("I3", str(record), key[0], f"the event {key[1]} accepted twice", "a duplicate")
+                taken[conversation] = set()
+            there = taken.setdefault(conversation, set())
+            if name in there:
+                yield Violation("I3", str(record), conversation, f"the event {name} accepted twice", "a duplicate")
             if ok.get("durable", True):  # else a failover may have forgotten it: what was said to be unsure
-                taken.add(key)
+                there.add(name)
     yield from _messages_once(records)
 
 
