@@ -22,7 +22,7 @@ MOVES = int(os.environ.get("SOAK_MOVES", "4"))
 SEED = int(os.environ.get("CLUSTER_SEED", "5501"))
 LONG = 0 if any(name.startswith("SOAK_") for name in os.environ) else 120
 NODE_TIMEOUT_MS = 1_500
-CONVERSATIONS = 9
+CONVERSATIONS_EACH = 3  # of each primary
 UNDISTURBED_S = 2.5  # longest pause between two messages of conversations whose primary lives
 BACK_S = 5.0  # after the promotion
 
@@ -54,6 +54,18 @@ class Clustered:
             assert [one["to"] for one in (await self.centre.detail(story.id))["monitors"]] == [None]
 
 
+def _spread(engines: Engines, org: str) -> list[str]:
+    """Ids of conversations, as many on each primary."""
+    ids: dict[Engine, list[str]] = {primary: [] for primary in engines.nodes[:CLUSTER_NODES]}
+    for number in itertools.count():
+        if all(len(found) == CONVERSATIONS_EACH for found in ids.values()):
+            return list(itertools.chain(*ids.values()))
+        found = ids[engines.node_of(Keys().base(partition(org, f"cnv_{number}")))]
+        if len(found) < CONVERSATIONS_EACH:
+            found.append(f"cnv_{number}")
+    raise AssertionError("every primary has some partition")
+
+
 @pytest_asyncio.fixture
 async def clustered(tmp_path: Path) -> AsyncIterator[Clustered]:
     """A fresh one: tests kill its primaries."""
@@ -62,7 +74,7 @@ async def clustered(tmp_path: Path) -> AsyncIterator[Clustered]:
         await asyncio.to_thread(engines.start)
         async with running(*east_and_west(tmp_path, engines.url, PATIENT)) as centre:
             east, west = (hub.url for hub in centre.hubs)
-            stories, screens = await screens_of(centre, east, west, CONVERSATIONS)
+            stories, screens = await screens_of(centre, east, west, _spread(engines, centre.org))
             yield Clustered(engines, centre, stories, screens)
             await asyncio.gather(*(screen.close() for screen in screens))
     finally:

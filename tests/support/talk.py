@@ -1,7 +1,7 @@
 """Customers who go on talking while things break, and screens that must show all of it once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import httpx
 
@@ -63,11 +63,14 @@ class Screen:
         assert self.client.gaps == 0, f"{why}: {self.client.gaps} positions were skipped"
 
 
-async def screens_of(centre: Centre, url: str, agent_url: str, count: int) -> tuple[list[Story], list[Screen]]:
-    """Conversations, and two screens of each: a supervisor's who monitors it, and its agent's."""
+async def screens_of(
+    centre: Centre, url: str, agent_url: str, conversations: int | Sequence[str]
+) -> tuple[list[Story], list[Screen]]:
+    """Conversations (so many, or of these ids), and two screens of each: a supervisor's who monitors it, its agent's."""
     stories, screens = [], []
-    for number in range(count):
-        stories.append(await centre.story(agents=(f"a{number}",)))
+    ids = [None] * conversations if isinstance(conversations, int) else conversations
+    for number, conversation_id in enumerate(ids):
+        stories.append(await centre.story(conversation_id, agents=(f"a{number}",)))
         options = Options(backoff=HASTE, seed=number)
         ana = Supervisor(url, centre.token(f"s{number}"), options)
         agent = Agent(agent_url, centre.token(f"a{number}", "agent"), options)
