@@ -20,6 +20,7 @@ from hub.edge.http import make_http, make_metrics
 from hub.edge.parts import Parts
 from hub.edge.socket import Door, serve_socket
 from hub.edge.transport import HttpFront, Lobby
+from hub.edge.turn import Turn
 from hub.fanout.node import Node
 from hub.protocol.close import Close
 from hub.service.conversations import Conversations
@@ -63,6 +64,7 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
         outbox=Outbox(node),
         ids=ids,
         authenticator=Authenticator(settings),
+        turn=Turn(node.meter, settings.hub_frame_bytes_max),
     )
     try:
         await primaries.believed()

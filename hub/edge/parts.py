@@ -11,6 +11,7 @@ from hub.channels.outbox import Outbox
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
 from hub.edge.auth import Authenticator
+from hub.edge.turn import Turn
 from hub.fanout.node import Node
 from hub.service.conversations import Conversations
 from hub.service.history import History
@@ -53,6 +54,7 @@ class Parts:
     outbox: Outbox
     ids: Ids
     authenticator: Authenticator
+    turn: Turn
     addresses: Counter[str] = field(default_factory=Counter)  # sockets per address
 
     async def identify(self, token: str) -> Person:

@@ -23,6 +23,7 @@ import orjson
 
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
+from hub.edge.turn import Packet
 from hub.fanout.board import MonitorEnd, Participation, Wrapup, WrapupEnd
 from hub.fanout.node import MonitorRef
 from hub.fanout.views import View
@@ -30,7 +31,7 @@ from hub.fanout.watch import Item, Watch
 from hub.protocol import commands as c
 from hub.protocol.close import Close
 from hub.protocol.decode import Fatal, Malformed, decode_frame
-from hub.protocol.encode import batch, closing, encode_error, encode_event, encode_ok
+from hub.protocol.encode import closing, encode_error, encode_event, encode_ok
 from hub.service.codec import digest
 from hub.service.conversations import repeated
 from hub.service.ids import new_secret, secret_hash
@@ -55,8 +56,8 @@ SESSION_TOUCH_S = 20.0
 class Socket(Protocol):
     """The driver's side."""
 
-    def write(self, frames: list[bytes]) -> None:
-        """Send text frames; never waits."""
+    def write(self, packet: Packet) -> None:
+        """Send its text frames; never waits."""
 
     def backlog(self) -> int:
         """Bytes that the peer has not taken yet."""
@@ -147,26 +148,26 @@ class BaseSession:
             return
         if self._out is None:
             self._out = [frame]
-            self.loop.call_soon(self._flush)
+            self.parts.turn.add(self)
         else:
             self._out.append(frame)
 
-    def _flush(self) -> None:
+    def take_out(self) -> list[bytes] | None:
+        """What gathered in this turn, once."""
         frames, self._out = self._out, None
-        if not frames or self.closed:
-            return
-        limit = self.settings.socket_buffer_bytes_max
-        kept_up = self.socket.backlog() <= limit // 4
-        if kept_up:
+        return None if self.closed else frames
+
+    def write_out(self, packet: Packet) -> None:
+        """Write what this turn brought; close where the peer doesn't keep up."""
+        socket, limit = self.socket, self.settings.socket_buffer_bytes_max
+        if socket.backlog() <= limit // 4:
             # Whoever has kept up isn't slow because a snapshot or what they missed is big: it counts behind that.
-            self._burst = sum(map(len, frames))
-        meter = self.node.meter
-        meter.deliveries += len(frames)
-        meter.bytes += sum(map(len, frames))
-        meter.writes += 1
-        self.socket.write(frames if len(frames) == 1 else batch(frames, self.settings.hub_frame_bytes_max))
-        if not kept_up and self._closing is None and self.socket.backlog() > limit + self._burst:
-            meter.slow_readers += 1
+            self._burst = packet.size
+            socket.write(packet)
+            return
+        socket.write(packet)
+        if self._closing is None and socket.backlog() > limit + self._burst:
+            self.node.meter.slow_readers += 1
             self.close(Close.TOO_SLOW, "this socket reads too slowly")
 
     def close(self, code: int, reason: str, retry_ms: int | None = None) -> None:
@@ -175,7 +176,7 @@ class BaseSession:
             return
         self._closing = int(code)
         self.send(closing(code, reason, retry_ms))
-        self._flush()
+        self.parts.turn.now(self)
         self.socket.close(int(code), reason)
         self.loop.call_later(CLOSE_S, self.socket.abort)
         self.on_close(1006)

@@ -21,6 +21,7 @@ from hub.edge.customer import CustomerSession
 from hub.edge.parts import Parts
 from hub.edge.session import CLOSE_S, BaseSession, Socket
 from hub.edge.supervisor import SupervisorSession
+from hub.edge.turn import Packet
 from hub.protocol.close import Close
 from hub.protocol.encode import encode_error
 
@@ -133,9 +134,9 @@ class AsgiSocket:
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
 
-    def write(self, frames: list[bytes]) -> None:
-        """Send text frames; never waits."""
-        for frame in frames:
+    def write(self, packet: Packet) -> None:
+        """Send its text frames; never waits."""
+        for frame in packet.frames:
             self._bytes += len(frame)
             self._put({"type": "websocket.send", "text": frame.decode()}, len(frame))
 

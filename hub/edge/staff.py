@@ -6,15 +6,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
+import msgspec
 import orjson
 
 from hub.domain import commands as d
 from hub.domain.errors import Refused
 from hub.edge.watching import WatchingSession
 from hub.fanout.board import Participation, Wrapup, WrapupEnd
-from hub.fanout.views import View
+from hub.fanout.views import NOTHING, View
 from hub.protocol import commands as c
-from hub.store.keys import new_id, partition, partition_of
+from hub.store.keys import partition, partition_of, stable_id
 
 
 class StaffSession(WatchingSession):
@@ -180,7 +181,7 @@ class StaffSession(WatchingSession):
         if self.closed:
             return
         view = org.views.subscribe(self.person, item.view, item.filter, item.sort, item.limit)
-        subscription = new_id("sub", partition(self.person.org, self.person.user_id))
+        subscription = self._name_for(view)
         self._open_view(subscription, view, item)
         self.ok(item.id, {"subscription": subscription})
         if self._congested:
@@ -189,8 +190,19 @@ class StaffSession(WatchingSession):
             self._view_snapshot(subscription, view)
         await self._save_views()
 
+    def _name_for(self, view: View) -> str:
+        """The same id in all sessions that see the same, wherever they are: what changes is one frame for all of them."""
+        org, key = self.person.org, msgspec.to_builtins(view.cls.key, order="sorted")
+        number = 0
+        while True:
+            name = stable_id("sub", partition(org, ""), org, orjson.dumps(key).decode(), str(number))
+            if name not in self.views:
+                return name
+            number += 1  # a second one of this session
+
     def _open_view(self, subscription: str, view: View, item: c.ViewSubscribe) -> None:
         self.views[subscription] = view
+        view.subscription = subscription
         self.node.view_owners[view] = self
         wanted = {} if item.filter is None else {k: getattr(item.filter, k) for k in item.filter.__struct_fields__}
         self._view_commands[subscription] = {
@@ -254,22 +266,17 @@ class StaffSession(WatchingSession):
 
     def view_frames(self, view: View) -> None:
         """Send what changed, or nothing; a slow reader gets the whole view when it has caught up."""
-        subscription = next((name for name, one in self.views.items() if one is view), None)
-        if subscription is None:
-            return
+        subscription = view.subscription
         if self._congested:
             view.pause()
             self._stale_views[subscription] = None
             return
-        rows, removed = view.changes()
-        if not rows and not removed:
+        told = view.changes()
+        if told is NOTHING:
             return
-        head = b'{"event":"view.changed","data":{"subscription":"%b","rows":[' % subscription.encode()
-        self.node.meter.view_rows += len(rows)
-        parts = view.cls.changes_parts() or [b""]
-        for index, part in enumerate(parts):
-            gone = view.cls.removed_bytes() if index == len(parts) - 1 else b"[]"
-            self.send(b'%b%b],"removed":%b}}' % (head, part, gone))
+        self.node.meter.view_rows += len(told.rows)
+        for frame in told.frames(subscription):
+            self.send(frame)
 
     def on_timer(self, now: float) -> None:
         """Besides what all do: bring views up to date that were kept back."""

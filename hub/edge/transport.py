@@ -63,6 +63,7 @@ from hub.edge.socket import (
     short_reason,
     tell_close,
 )
+from hub.edge.turn import Packet
 
 try:
     from websockets.speedups import apply_mask
@@ -78,7 +79,6 @@ WAITING, OPEN, CLOSING, ENDED = range(4)
 _WHOLE_TEXT, _PONG = 0x81, 0x8A  # FIN and opcode, no reserved bit
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes
 _ONCE = frozenset((b"connection", b"origin", b"sec-websocket-key", b"sec-websocket-version", b"upgrade"))
-_SHORT = [bytes((_WHOLE_TEXT, size)) for size in range(126)]
 
 
 class HttpFront(HttpToolsProtocol):
@@ -438,21 +438,10 @@ class LeanSocket(asyncio.Protocol):
 
     # -- what the session asks for -----------------------------------------------------------------------------------
 
-    def write(self, frames: list[bytes]) -> None:
-        """Send text frames in one write; never waits."""
-        if self._state is not OPEN:
-            return
-        out: list[bytes] = []
-        for frame in frames:
-            size = len(frame)
-            if size < 126:
-                out.append(_SHORT[size])
-            elif size < 65_536:
-                out.append(b"\x81\x7e" + size.to_bytes(2, "big"))
-            else:
-                out.append(b"\x81\x7f" + size.to_bytes(8, "big"))
-            out.append(frame)
-        self._transport.write(b"".join(out))
+    def write(self, packet: Packet) -> None:
+        """Send its text frames in one write; never waits."""
+        if self._state is OPEN:
+            self._transport.write(packet.wire)
 
     def backlog(self) -> int:
         """Bytes that the kernel has not taken: its own buffer is full."""

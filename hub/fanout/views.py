@@ -337,33 +337,31 @@ def joined_parts(rows: list[bytes]) -> list[bytes]:
 
 
 class Told:
-    """What members that have seen the same tick lack: rows as JSON, ids removed, both encoded at most once."""
+    """What members that have seen the same tick lack: rows as JSON, ids removed; encoded at most once."""
 
-    __slots__ = ("_bytes", "_parts", "_removed_bytes", "removed", "rows")
+    __slots__ = ("_frames", "_parts", "removed", "rows")
 
     def __init__(self, rows: list[bytes], removed: list[str]) -> None:
         self.rows, self.removed = rows, removed
-        self._bytes: bytes | None = None
         self._parts: list[bytes] | None = None
-        self._removed_bytes: bytes | None = None
+        self._frames: dict[str, list[bytes]] = {}
 
-    def rows_bytes(self) -> bytes:
-        """The rows joined by commas."""
-        if self._bytes is None:
-            self._bytes = b",".join(self.rows)
-        return self._bytes
+    def frames(self, subscription: str) -> list[bytes]:
+        """`view.changed` under that id, in parts that fit a frame: the same objects for everybody who asks by it."""
+        frames = self._frames.get(subscription)
+        if frames is None:
+            frames = self._frames[subscription] = self._encoded(subscription)
+        return frames
 
-    def rows_parts(self) -> list[bytes]:
-        """The rows joined by commas, in parts that fit a frame."""
+    def _encoded(self, subscription: str) -> list[bytes]:
         if self._parts is None:
-            self._parts = joined_parts(self.rows)
-        return self._parts
-
-    def removed_bytes(self) -> bytes:
-        """The removed ids as a JSON array."""
-        if self._removed_bytes is None:
-            self._removed_bytes = orjson.dumps(self.removed)
-        return self._removed_bytes
+            self._parts = joined_parts(self.rows) or [b""]
+        head = b'{"event":"view.changed","data":{"subscription":"%b","rows":[' % subscription.encode()
+        *first, last = self._parts
+        return [
+            *[b'%b%b],"removed":[]}}' % (head, part) for part in first],
+            b'%b%b],"removed":%b}}' % (head, last, orjson.dumps(self.removed)),
+        ]
 
 
 NOTHING = Told([], [])
@@ -388,7 +386,6 @@ class ViewClass:
         self._rows: dict[str, bytes] = {}
         self._ticks: list[tuple[int, set[str]]] = []
         self._told: dict[int, Told] = {}  # by tick seen, as of the present tick
-        self._last = NOTHING
         self._snapshot: list[bytes] | None = None
         self._snapshot_parts: list[bytes] | None = None
 
@@ -514,36 +511,21 @@ class ViewClass:
             self._snapshot_parts = joined_parts(self._snapshot if self._snapshot is not None else self.snapshot())
         return self._snapshot_parts
 
-    def remember(self, told: Told) -> Told:
-        """Make this what `changes_bytes` speaks of."""
-        self._last = told
-        return told
-
-    def changes_bytes(self) -> bytes:
-        """Rows of what the last `changes()` of any member returned, joined by commas; encoded once for all alike."""
-        return self._last.rows_bytes()
-
-    def changes_parts(self) -> list[bytes]:
-        """As `changes_bytes`, in parts that fit a frame; none where only ids were removed."""
-        return self._last.rows_parts()
-
-    def removed_bytes(self) -> bytes:
-        """Ids removed by what the last `changes()` of any member returned, as a JSON array."""
-        return self._last.removed_bytes()
-
 
 class View:
     """
     One subscription of one person.
 
-    `seen` is the class's tick it knows; None before its snapshot and while it is paused.
+    `seen` is the class's tick it knows; None before its snapshot and while it is paused. `subscription` is its id in the
+    session that has it.
     """
 
-    __slots__ = ("cls", "person", "seen")
+    __slots__ = ("cls", "person", "seen", "subscription")
 
     def __init__(self, cls: ViewClass, person: Person) -> None:
         self.cls, self.person = cls, person
         self.seen: int | None = None
+        self.subscription = ""
 
     def snapshot(self) -> list[bytes]:
         """The rows as of now, in the order asked for; later changes count from here. Not to be changed."""
@@ -551,19 +533,20 @@ class View:
         self.seen = self.cls.tick
         return rows
 
-    def changes(self) -> tuple[list[bytes], list[str]]:
+    def changes(self) -> Told:
         """
-        Rows that changed and ids that were removed since the snapshot or the last call; both empty where nothing did.
+        Rows that changed and ids that were removed since the snapshot or the last call; `NOTHING` where nothing did.
 
         Never loses one; may repeat a row that the viewer knows, or remove one it doesn't, where another member's
-        snapshot fell between. Without a snapshot there is nothing to change. The lists are shared, not to be changed.
+        snapshot fell between. Without a snapshot there is nothing to change. Shared, not to be changed.
         """
-        if self.seen is None:
-            return [], []
-        self.cls.refresh()
-        told = self.cls.remember(self.cls.since(self.seen))
-        self.seen = self.cls.tick
-        return told.rows, told.removed
+        seen, cls = self.seen, self.cls
+        if seen is None:
+            return NOTHING
+        if cls.has_notes():
+            cls.refresh()
+        self.seen = cls.tick
+        return cls.since(seen)
 
     def pause(self) -> None:
         """Stop collecting changes (a slow reader); the next thing it gets is a snapshot."""

@@ -34,6 +34,7 @@ from hub.edge.parts import Parts
 from hub.edge.session import Socket
 from hub.edge.socket import Door, serve_socket
 from hub.edge.transport import Core, HttpFront, LeanSocket, Lobby
+from hub.edge.turn import Packet
 from hub.settings import Settings, SettingsError, bind, build
 
 PATIENCE_S: Final = 5.0
@@ -44,6 +45,11 @@ TEXT, BINARY, CLOSE, PING, PONG, MORE = 1, 2, 8, 9, 10, 0
 
 
 # -- the session -----------------------------------------------------------------------------------------------------
+
+
+def apart(*frames: bytes) -> Packet:
+    """Text frames in one write, none joined to another."""
+    return Packet(frames, 0)
 
 
 class Echo:
@@ -64,18 +70,19 @@ class Echo:
             raise RuntimeError("a session that fails")
         if order == "close":
             code, _, reason = rest.partition(" ")
-            self.socket.write([b"bye"])
+            self.socket.write(apart(b"bye"))
             self.socket.close(int(code), reason)
-            self.socket.write([b"never"])
+            self.socket.write(apart(b"never"))
         elif order == "abort":
             self.socket.abort()
         else:
-            self.loop.call_soon(self.socket.write, [b"x" * int(size) for size in rest.split()] or [text.encode()])
+            frames = [b"x" * int(size) for size in rest.split()] or [text.encode()]
+            self.loop.call_soon(self.socket.write, apart(*frames))
 
     def on_binary(self) -> None:
         """A binary message, however many frames it came in."""
         self.got.append("binary")
-        self.loop.call_soon(self.socket.write, [b"binary"])
+        self.loop.call_soon(self.socket.write, apart(b"binary"))
 
     def on_close(self, code: int) -> None:
         """The end."""
@@ -1012,14 +1019,14 @@ def test_a_stalled_peer(servers: list[Server]) -> None:
         line.line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         assert b" 101 " in line.shake(request())
         session = server.session()
-        server.loop.call_soon_threadsafe(session.socket.write, [MAX.encode()] * 16)
+        server.loop.call_soon_threadsafe(session.socket.write, apart(*[MAX.encode()] * 16))
         server.eventually(lambda: session.socket.backlog() > 8 * BYTES_MAX, "backed up")  # noqa: B023
         server.loop.call_soon_threadsafe(session.socket.close, 4502, "")
         server.turn()
         server.loop.call_soon_threadsafe(session.socket.abort)
         server.eventually(lambda: not server.parts.addresses, "counted out")  # noqa: B023
         server.eventually(lambda: not server.server.server_state.connections, "forgotten by uvicorn")  # noqa: B023
-        server.loop.call_soon_threadsafe(session.socket.write, [b"never"])
+        server.loop.call_soon_threadsafe(session.socket.write, apart(b"never"))
         server.turn()
         assert len(session.got) == 1
         line.line.close()

@@ -16,6 +16,7 @@ from hub.edge.connector import ConnectorSession
 from hub.edge.parts import Parts
 from hub.edge.session import BaseSession
 from hub.edge.supervisor import SupervisorSession
+from hub.edge.turn import Packet
 from hub.protocol.platform import decode_event
 from hub.settings import Settings
 from hub.store.redis_store import store_unavailable
@@ -37,9 +38,9 @@ class Line:
         self._ids = 0
         self.session: Any = kind(scene.parts, self, "")
 
-    def write(self, frames: list[bytes]) -> None:
+    def write(self, packet: Packet) -> None:
         """The session sends."""
-        self.objects += [json.loads(line) for frame in frames for line in frame.split(b"\n")]
+        self.objects += [json.loads(line) for frame in packet.frames for line in frame.split(b"\n")]
 
     def backlog(self) -> int:
         """As the test says."""

@@ -21,6 +21,7 @@ import pytest
 from hub import app
 from hub.edge.parts import Parts
 from hub.edge.socket import ENDPOINTS
+from hub.edge.turn import Packet
 from hub.fanout.node import Node
 from hub.protocol.platform import decode_event
 from hub.settings import QueueSettings, Settings
@@ -99,9 +100,9 @@ class Voice:
         self.session = ENDPOINTS[endpoint](parts, self, "127.0.0.1")
         self._numbers = itertools.count(1)
 
-    def write(self, frames: list[bytes]) -> None:
+    def write(self, packet: Packet) -> None:
         """What the hub sends."""
-        self.lines += [json.loads(line) for frame in frames for line in frame.decode().split("\n")]
+        self.lines += [json.loads(line) for frame in packet.frames for line in frame.decode().split("\n")]
 
     def backlog(self) -> int:
         """Everything is read at once."""

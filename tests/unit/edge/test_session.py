@@ -15,6 +15,7 @@ from hub.domain.grants import Person
 from hub.edge.session import SESSION_TOUCH_S, BaseSession, sparing
 from hub.edge.socket import ENDPOINTS
 from hub.edge.supervisor import SupervisorSession
+from hub.edge.turn import Packet, Turn
 from hub.metrics import Meter
 from hub.settings import Settings
 
@@ -33,10 +34,10 @@ class Wire:
         self.closed: int | None = None
         self.aborted = False
 
-    def write(self, frames: list[bytes]) -> None:
+    def write(self, packet: Packet) -> None:
         """Keep them, and the objects in them."""
-        self.writes.append(frames)
-        self.lines += [orjson.loads(line) for frame in frames for line in frame.split(b"\n")]
+        self.writes.append(list(packet.frames))
+        self.lines += [orjson.loads(line) for frame in packet.frames for line in frame.split(b"\n")]
 
     def backlog(self) -> int:
         """Nothing waits."""
@@ -64,7 +65,9 @@ class Scene:
             sessions=set(), now_ms=lambda: self.now_ms, spawn=self._spawn, view_owners={}, orgs={}, meter=self.meter
         )
         store = SimpleNamespace(write_session=self._write_session)
-        parts = SimpleNamespace(settings=Settings(**changed), node=node, store=store, addresses=Counter())
+        settings = Settings(**changed)
+        turn = Turn(self.meter, settings.hub_frame_bytes_max)
+        parts = SimpleNamespace(settings=settings, node=node, store=store, addresses=Counter(), turn=turn)
         self.wire = Wire()
         self.session = kind(cast(Any, parts), self.wire, "127.0.0.1")
         self.session.person = sparing(ANA)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
 from hub.fanout.board import Board
-from hub.fanout.views import TICKS_KEPT, Item, Order, View, Views, Window, joined_parts
+from hub.fanout.views import NOTHING, TICKS_KEPT, Item, Order, View, Views, Window, joined_parts
 
 from .rows import T0, both, full, known, patch, person
 
@@ -86,7 +86,8 @@ class Screen:
 
     def tick(self) -> tuple[set[str], set[str]]:
         """Take the changes; returns ids of rows that came and ids that were removed."""
-        rows, removed = self.view.changes()
+        told = self.view.changes()
+        rows, removed = told.rows, told.removed
         changed = {row[self.key]: row for row in map(orjson.loads, rows)}
         assert len(changed) == len(rows)
         assert changed.keys().isdisjoint(removed)
@@ -583,14 +584,15 @@ def test_alike_viewers_share_one_answer(centre: Centre) -> None:
     assert one.view.cls is not other.view.cls
     centre.put("cnv_1")
     centre.put("cnv_2")
-    rows, removed = one.view.changes()
-    encoded = one.view.cls.changes_bytes()
-    again, _ = two.view.changes()
-    assert again is rows
-    assert two.view.cls.changes_bytes() is encoded
-    assert orjson.loads(b"[%b]" % encoded) == [orjson.loads(row) for row in rows]
-    assert two.view.cls.changes_parts() == [encoded]
-    assert (removed, two.view.cls.removed_bytes()) == ([], b"[]")
+    told = one.view.changes()
+    assert two.view.changes() is told
+    [frame] = told.frames("sub_1")
+    assert told.frames("sub_1")[0] is frame
+    rows = [orjson.loads(row) for row in told.rows]
+    changed = {"subscription": "sub_1", "rows": rows, "removed": []}
+    assert orjson.loads(frame) == {"event": "view.changed", "data": changed}
+    assert len(rows) == 2
+    assert orjson.loads(told.frames("sub_2")[0])["data"] == changed | {"subscription": "sub_2"}
 
 
 def test_late_member_neither_loses_nor_costs_the_others(centre: Centre) -> None:
@@ -639,11 +641,11 @@ def test_view_without_a_snapshot_has_no_changes(centre: Centre) -> None:
     """Changes count from a snapshot: before it, and while paused, there are none."""
     view = centre.views.subscribe(person(), "interactions", None, None, None)
     centre.put("cnv_1")
-    assert (view.changes(), centre.views.dirty()) == (([], []), [])
+    assert (view.changes(), centre.views.dirty()) == (NOTHING, [])
     assert len(view.snapshot()) == 1
     view.pause()
     centre.put("cnv_2")
-    assert (view.changes(), centre.views.dirty()) == (([], []), [])
+    assert (view.changes(), centre.views.dirty()) == (NOTHING, [])
     assert len(view.snapshot()) == 2
 
 
