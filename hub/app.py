@@ -160,6 +160,7 @@ async def _serve(
         await asyncio.sleep(0.01)
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at again
+    unwatch = parts.node.meter.watch_collector()
     host, port = public.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     announce(f"ready http://{shown}:{port}")
@@ -170,6 +171,7 @@ async def _serve(
     for one, task in servers:
         one.should_exit = True
         await task
+    unwatch()
     return ended_well
 
 

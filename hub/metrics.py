@@ -6,9 +6,11 @@ more than that (how long a script took, how old an entry was when it was written
 `SAMPLED`.
 """
 
+import gc
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
 from typing import Final
 
 SAMPLED: Final = 16
@@ -48,7 +50,17 @@ class Meter:
     """All that one node counts."""
 
     __slots__ = (
-        *("bytes", "deliveries", "follow_lag_s", "loop_lag_s", "pipeline_calls", "resets", "script_s", "slow_readers"),
+        *(
+            "bytes",
+            "collector_s",
+            "deliveries",
+            "follow_lag_s",
+            "loop_lag_s",
+            "pipeline_calls",
+            "resets",
+            "script_s",
+            "slow_readers",
+        ),
         *("view_changes", "view_rows", "writes"),
     )
 
@@ -61,6 +73,21 @@ class Meter:
         self.resets = 0  # snapshots sent because a position didn't fit
         self.slow_readers = 0  # sockets let go
         self.loop_lag_s = Distribution(SECONDS)  # how late the loop was
+        self.collector_s = Distribution(SECONDS)  # how long the garbage collector stopped everything
         self.follow_lag_s = Distribution(SECONDS)  # from sending an entry to the store to writing it to sockets here
         self.pipeline_calls = Distribution(CALLS)  # calls in one write to the store
         self.script_s: defaultdict[str, Distribution] = defaultdict(lambda: Distribution(SECONDS))  # asked to answered
+
+    def watch_collector(self) -> Callable[[], None]:
+        """Time each of the collector's runs from now on (`gc.callbacks`); call what is returned to stop."""
+        began = 0.0
+
+        def ran(phase: str, _: dict[str, int]) -> None:
+            nonlocal began
+            if phase == "start":
+                began = perf_counter()
+            else:
+                self.collector_s.add(perf_counter() - began)
+
+        gc.callbacks.append(ran)
+        return lambda: gc.callbacks.remove(ran)

@@ -282,6 +282,7 @@ def _distributions(node: Node) -> Iterator[Metric]:
         scripts.add_metric([name], list(one.buckets()), one.total)
     yield scripts
     plain = {
+        "hub_collector_seconds": ("How long the garbage collector stopped everything.", meter.collector_s),
         "hub_loop_lag_seconds": ("How much later than asked for the loop came round.", meter.loop_lag_s),
         "hub_follow_age_seconds": (
             "From sending an entry to the store to writing it to sockets of the same node (sampled).",

@@ -7,8 +7,9 @@ wait for each other; the events of one keep their order.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -28,6 +29,11 @@ from hub.service.ids import Ids, id_hash
 from hub.service.plan import check_room
 from hub.service.ports import Append, Appended, ConversationStore
 from hub.settings import Settings
+
+# What a batch does in one turn of the loop; then whoever else is here has theirs: a takeover must not wait for a thousand
+# messages that came at the same moment.
+APPENDS_A_TURN = 20
+CONVERSATIONS_AT_ONCE = 20
 
 KINDS = {p.Message: "message", p.Receipt: "receipt", p.TypingEvent: "typing", p.Panel: "panel"}
 APPENDED = tuple(KINDS)
@@ -67,6 +73,7 @@ class Ingest:
         self.conversations = conversations
         self.settings = settings
         self.ids = ids
+        self._next = asyncio.Lock()  # batches take turns
 
     async def take(self, org: str, connector: str, events: Sequence[p.AnyEvent | p.BadEvent]) -> list[Result]:
         """
@@ -103,15 +110,34 @@ class Ingest:
             batch.mark_what_may_be_lost()
         return [result for result in results if result is not None]
 
-    async def append(self, appends: Sequence[Append]) -> list[Appended]:
-        """The store's answers to `appends`."""
-        return await self.store.append(appends)
+    async def append(self, appends: Iterable[Append], count: int) -> list[Appended]:
+        """The store's answers to `count` appends, which are made and sent in order, some in each turn of the loop."""
+        if count <= APPENDS_A_TURN:
+            return await self.store.append(list(appends))
+        waiting: list[asyncio.Task[list[Appended]]] = []
+        making = iter(appends)
+        for _ in range(0, count, APPENDS_A_TURN):
+            async with self._next:
+                some = list(islice(making, APPENDS_A_TURN))
+                waiting.append(asyncio.create_task(self.store.append(some)))
+                await asyncio.sleep(0)  # the task has begun: these are sent, and nothing may get between them
+        answers: list[Appended] = []
+        for outcome in await asyncio.gather(*waiting, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            answers += outcome
+        return answers
 
 
-async def _all(jobs: Iterable[object]) -> None:
-    """All of them to their end, then the first error: none may go on behind a finished request."""
-    outcomes = await asyncio.gather(*jobs, return_exceptions=True)  # type: ignore[call-overload]
-    for outcome in outcomes:
+async def _all(jobs: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """All of them to their end, some at a time, then the first error: none may go on behind a finished request."""
+    room = asyncio.Semaphore(CONVERSATIONS_AT_ONCE)
+
+    async def one(job: Coroutine[Any, Any, None]) -> None:
+        async with room:
+            await job
+
+    for outcome in await asyncio.gather(*map(one, jobs), return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
 
@@ -164,9 +190,8 @@ class _Batch:
 
     async def appends(self, indexes: Sequence[int]) -> None:
         """Events that only append, of any conversations, in one pipeline."""
-        answers = await self._ingest.append(
-            [append_of(self._org, self._connector, self._event(index)) for index in indexes]
-        )
+        appends = (append_of(self._org, self._connector, self._event(index)) for index in indexes)
+        answers = await self._ingest.append(appends, len(indexes))
         for index, answer in zip(indexes, answers, strict=True):
             self._results[index] = result_of(self._event(index).id, answer, self._ingest.settings.panels_max)
 

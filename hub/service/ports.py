@@ -174,7 +174,11 @@ class ConversationStore(Protocol):
         """One script. Raises Refused `store_unavailable` with `outcome`."""
 
     async def append(self, appends: Sequence[Append]) -> list[Appended]:
-        """One script each, in order, in one pipeline. Raises Refused `store_unavailable` with `outcome`."""
+        """
+        One script each, in order, in one pipeline; they have left before this first waits.
+
+        Raises Refused `store_unavailable` with `outcome`.
+        """
 
     def durable(self, org: str, conversation_id: str | None) -> bool:
         """False where what was written there (None: anywhere) and answered isn't on as many replicas as wanted (yet)."""

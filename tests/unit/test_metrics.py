@@ -1,5 +1,7 @@
 """Counting: distributions as Prometheus has them."""
 
+import gc
+
 import pytest
 
 from hub.metrics import SECONDS, Distribution, Meter
@@ -29,3 +31,16 @@ def test_scripts_have_a_distribution_each() -> None:
     meter = Meter()
     meter.script_s["append"].add(0.001)
     assert (meter.script_s["append"].count, meter.script_s["commit"].count) == (1, 0)
+
+
+def test_the_collectors_runs_are_timed() -> None:
+    """Each run is one value, until the watching ends."""
+    meter = Meter()
+    stop = meter.watch_collector()
+    gc.collect()
+    stop()
+    counted = meter.collector_s.count
+    assert counted >= 1
+    assert meter.collector_s.total > 0
+    gc.collect()
+    assert meter.collector_s.count == counted

@@ -1,6 +1,7 @@
 """A platform's batches: results in order, repeats without effect, one commit for neighbours."""
 
 import asyncio
+from collections.abc import Sequence
 
 import orjson
 import pytest
@@ -9,7 +10,7 @@ from hub.domain import commands as c
 from hub.domain.errors import Refused
 from hub.protocol import platform as p
 from hub.protocol.cursor import parse_cursor
-from hub.service.ingest import Result, append_of, refusal_of
+from hub.service.ingest import APPENDS_A_TURN, Result, append_of, refusal_of
 from hub.service.ports import Append, Appended
 from tests.support.fake_store import START_MS, FakeStore
 from tests.unit.domain.words import confirm as confirm_takeover
@@ -449,3 +450,49 @@ async def test_who_leaves_and_returns_in_one_batch_may_speak() -> None:
     assert statuses(await node.take(disconnected("bob"), back)) == [("e-out-bob", "accepted"), ("e-back", "accepted")]
     assert node.conversation.owner == "prt_bob"
     assert statuses(await node.take(said("hello", "bob"))) == [("e-hello", "accepted")]
+
+
+async def test_a_large_batch_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Appends are sent some in each turn of the loop, whatever batches there are; each batch's order is kept."""
+    node = await running()
+    sent: list[int] = []
+    turns = [0]
+
+    async def append(appends: Sequence[Append]) -> list[Appended]:
+        sent.append(turns[0])
+        assert len(appends) <= APPENDS_A_TURN
+        return [node.store._append(one) for one in appends]
+
+    async def count_turns() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(node.store, "append", append)
+    counting = asyncio.create_task(count_turns())
+    batches = [[said(f"{name}{n}") for n in range(5 * APPENDS_A_TURN)] for name in ("a", "b")]
+    results = await asyncio.gather(*(node.take(*batch) for batch in batches))
+    counting.cancel()
+    for batch, result in zip(batches, results, strict=True):
+        assert statuses(result) == [(one.id, "accepted") for one in batch]
+        assert offsets(result) == sorted(offsets(result))
+    assert len(sent) == 10
+    assert len(set(sent)) == len(sent), f"more than one piece in a turn: {sent}"
+
+
+async def test_a_piece_that_fails_is_told_when_all_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of a batch goes on behind its refusal."""
+    node = await running()
+    over: list[int] = []
+
+    async def append(appends: Sequence[Append]) -> list[Appended]:
+        await asyncio.sleep(0)
+        over.append(len(appends))
+        if len(over) == 1:
+            raise Refused("store_unavailable", "The store is away.", {"outcome": "none"})
+        return [node.store._append(one) for one in appends]
+
+    monkeypatch.setattr(node.store, "append", append)
+    with pytest.raises(Refused, match="away"):
+        await node.take(*[said(f"m{n}") for n in range(2 * APPENDS_A_TURN + 1)])
+    assert over == [APPENDS_A_TURN, APPENDS_A_TURN, 1]
