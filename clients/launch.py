@@ -25,11 +25,12 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HubProcess:
-    """A running hub: its process, its address (`http://...`) and the secret its tokens are made with."""
+    """A running hub: its process, its addresses (`http://...`) and the secret its tokens are made with."""
 
     process: asyncio.subprocess.Process
     url: str
     secret: str
+    metrics_url: str
 
     def rss_bytes(self) -> int:
         """Resident memory of the hub's process alone (Linux)."""
@@ -37,8 +38,19 @@ class HubProcess:
 
     def store_rss_bytes(self) -> int:
         """Resident memory of the processes that it started: the embedded store (Linux)."""
+        return sum(map(_rss_bytes, self._children()))
+
+    def store_socket(self) -> Path:
+        """The unix socket of its embedded store (Linux)."""
+        for child in self._children():
+            _, named, rest = Path(f"/proc/{child}/cmdline").read_bytes().partition(b" unixsocket:")  # its title says so
+            if named:
+                return Path(rest.replace(b"\0", b" ").split(b" ")[0].decode())
+        raise LookupError("this hub has no embedded store")
+
+    def _children(self) -> list[int]:
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return sum(_rss_bytes(int(child)) for task in tasks for child in task.read_text().split())
+        return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 @asynccontextmanager
@@ -89,7 +101,8 @@ async def start_hub(
             preexec_fn=_end_with_parent(),
         )
     try:
-        yield HubProcess(process, await _ready(process, log, stop or asyncio.Event()), secret)
+        url = await _ready(process, log, stop or asyncio.Event())
+        yield HubProcess(process, url, secret, f"http://127.0.0.1:{metrics}")
     finally:
         await _end(process)
 

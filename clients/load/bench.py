@@ -4,11 +4,11 @@
 Starts `hub serve` with its embedded store (AOF on) for each measurement, sends on loopback only, prints target,
 measured, ratio and result, and optionally a JSON report.
 
-    ingest      messages a second by NDJSON requests of 100 over 10,000 conversations
-    monitors    age of messages at the monitors' sockets: 1,000 a second over 2,000 monitored conversations, tens
-    takeover    takeover.confirm to the agent's takeover.notified
+    ingest      messages a second by NDJSON requests of 100 over 10,000 conversations, and what a request takes at a rate
+    monitors    age of messages at the monitors' sockets: 1,000 a second over 2,000 monitored conversations
+    takeover    takeover.confirm to the agent's takeover.notified, beside that, and beside saturated ingest
     readers     800 monitors beside 200 stuck desks: what they wait, what the node's memory grows by
-    views       10,000 live conversations: first complete snapshot of a node's first viewer, memory of the node
+    views       100,000 live conversations: a node's first view, sorted and searched ones, memory, processor, pauses
 """
 
 import argparse
@@ -20,67 +20,88 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from clients.launch import HubProcess, NotStarted, start_hub
+from clients.launch import NotStarted, start_hub
 from clients.load.figures import Figure, machine, table
-from clients.load.measure import (
-    Target,
-    first_snapshot,
-    ingest_rate,
-    memory,
-    monitor_freshness,
-    names,
-    stuck_readers,
-    takeover_notice,
-)
+from clients.load.measure import Target, ingest_rate, monitor_freshness, names, stuck_readers
+from clients.load.scale import Flood, ingest_at, many_conversations, takeovers_beside, takeovers_beside_monitors
 
 Measured = tuple[list[Figure], dict[str, Any]]
-Measurement = Callable[[HubProcess, float], Awaitable[Measured]]
+Measurement = Callable[[Path, float], Awaitable[Measured]]
 
 
-async def measure_views(hub: HubProcess, scale: float) -> Measured:
-    """10,000 live conversations in a view, and the ingest into them."""
-    target = Target(hub.url, hub.secret)
-    count = int(10_000 * scale)
-    platform = target.platform()
-    await platform.begin(names(count), [f"agent-{n}" for n in range(100)])
-    await platform.close()
-    snapshots = [await first_snapshot(target, number) for number in range(5)]
-    resident = memory(hub)
-    ingest = await ingest_rate(target, count, 8 * min(1.0, scale * 2))
-    later = memory(hub)
-    if snapshots[0]["rows"] != count:
-        print(f"warning: the snapshot held {snapshots[0]['rows']} rows of {count}", file=sys.stderr)
+async def measure_ingest(folder: Path, scale: float) -> Measured:
+    """As fast as it goes, then on a schedule."""
+    async with start_hub(folder) as hub:
+        target, count, seconds = Target(hub.url, hub.secret), int(10_000 * scale), 8 * min(1.0, scale * 2)
+        platform = target.platform()
+        await platform.begin(names(count), [f"agent-{n}" for n in range(100)])
+        await platform.close()
+        fastest = await ingest_rate(target, count, seconds)
+        at = {rate: await ingest_at(target, count, rate, seconds) for rate in (10_000, 15_000)}
     return [
-        Figure("ingest, NDJSON of 100, 10,000 conversations", "messages/s", 8_000, ingest["per_second"], at_least=True),
-        Figure("10,000 rows: first complete snapshot", "ms", 500, snapshots[0]["ms"]),
-        Figure("10,000 rows: node's memory", "MiB", 200, max(resident["node_mib"], later["node_mib"])),
-    ], {"snapshots": snapshots, "memory": resident, "memory_after_ingest": later, "ingest": ingest}
+        Figure("ingest, NDJSON of 100", "messages/s", 10_000, fastest["per_second"], at_least=True),
+        Figure("ingest at 10,000 a second: a request, p99", "ms", 80, at[10_000]["request_ms"]["p99"]),
+    ], {"fastest": fastest, "at": at}
 
 
-async def measure_monitors(hub: HubProcess, scale: float) -> Measured:
-    """Freshness of 2,000 monitored conversations at 1,000 messages a second."""
-    target = Target(hub.url, hub.secret)
-    found = await monitor_freshness(target, int(2_000 * scale), 1_000, 10 * min(1.0, scale * 2))
-    if found["lost"]:
-        print(f"warning: {found['lost']} of {found['sent']} messages never came", file=sys.stderr)
+async def measure_monitors(folder: Path, scale: float) -> Measured:
+    """Freshness of 2,000 monitored conversations at 1,000 messages a second, in requests of 10 and of 100."""
+    figures: list[Figure] = []
+    details: dict[str, Any] = {}
+    for batch, p50, p99 in ((10, 4, 15), (100, 12, 30)):
+        async with start_hub(folder / str(batch)) as hub:
+            target, seconds = Target(hub.url, hub.secret), 10 * min(1.0, scale * 2)
+            found = await monitor_freshness(target, int(2_000 * scale), 1_000, seconds, batch)
+        if found["lost"]:
+            print(f"warning: {found['lost']} of {found['sent']} messages never came", file=sys.stderr)
+        figures += [
+            Figure(f"monitor's frame, POSTs of {batch}, p50", "ms", p50, found["frame_ms"]["p50"]),
+            Figure(f"monitor's frame, POSTs of {batch}, p99", "ms", p99, found["frame_ms"]["p99"]),
+        ]
+        details[str(batch)] = found
+    return figures, details
+
+
+async def measure_takeover(folder: Path, scale: float) -> Measured:
+    """Confirmation to notice, beside monitors, and beside ingest that takes all there is."""
+    count, rate = max(20, int(500 * scale)), 25.0
+    async with start_hub(folder / "monitors") as hub:
+        target = Target(hub.url, hub.secret)
+        beside = await takeovers_beside_monitors(target, int(2_000 * scale), count, rate)
+    async with start_hub(folder / "ingest") as hub:
+        target, conversations = Target(hub.url, hub.secret), int(10_000 * scale)
+        platform = target.platform()
+        await platform.begin(names(conversations), [f"agent-{n}" for n in range(100)])
+        await platform.close()
+        flood = Flood(target, conversations, count / rate + 3.0)
+        full = await takeovers_beside(target, count, rate, flood.run, flood.stop)
+    for name, found in (("monitors", beside), ("ingest", full)):
+        if found["unseen"]:
+            print(f"warning: beside {name} {found['unseen']} notices never came", file=sys.stderr)
     return [
-        Figure("monitor's frame behind ingest, p50", "ms", 6, found["frame_ms"]["p50"]),
-        Figure("monitor's frame behind ingest, p99", "ms", 30, found["frame_ms"]["p99"]),
+        Figure("takeover.confirm to the agent's frame, p99", "ms", 15, beside["notice_ms"]["p99"]),
+        Figure("the same beside saturated ingest, p99", "ms", 40, full["notice_ms"]["p99"]),
+    ], {"monitors": beside, "ingest": full}
+
+
+async def measure_views(folder: Path, scale: float) -> Measured:
+    """100,000 live conversations."""
+    found = await many_conversations(int(100_000 * scale), folder)
+    return [
+        Figure("100,000 conversations: the node's first view", "ms", 10_000, found["first_view_ms"]),
+        Figure("first 200 rows, sorted and filtered", "ms", 100, max(one["whole_ms"] for one in found["sorted"])),
+        Figure("first 200 rows, by text", "ms", 200, max(one["whole_ms"] for one in found["text"])),
+        Figure("1,000 changes/s, 10 views: the node's processor", "% of a core", 25, found["busy_share"] * 100),
+        Figure("meanwhile the collector's longest pause, at most", "ms", 50, max(found["collector_ms"], 0.1)),
+        Figure("the node's memory", "MiB", 400, found["node_mib"]),
+        Figure("the engine's memory, a conversation of 20 messages", "KB", 16, found["engine_bytes_each"] / 1024),
     ], found
 
 
-async def measure_takeover(hub: HubProcess, scale: float) -> Measured:
-    """Confirmation to notice."""
-    target = Target(hub.url, hub.secret)
-    found = await takeover_notice(target, max(20, int(1_000 * scale)), 50)
-    if found["unseen"]:
-        print(f"warning: {found['unseen']} of {found['takeovers']} notices never came", file=sys.stderr)
-    return [Figure("takeover.confirm to the agent's frame, p99", "ms", 25, found["notice_ms"]["p99"])], found
-
-
-async def measure_readers(hub: HubProcess, scale: float) -> Measured:
+async def measure_readers(folder: Path, scale: float) -> Measured:
     """200 of 1,000 sockets are stuck."""
-    found = await stuck_readers(Target(hub.url, hub.secret), hub, int(1_000 * scale), 25)
+    async with start_hub(folder) as hub:
+        found = await stuck_readers(Target(hub.url, hub.secret), hub, int(1_000 * scale), 25)
     share = found["beside_ms"]["p99"] / found["quiet_ms"]["p99"]
     return [
         Figure("200 of 1,000 sockets stuck: p99 of the others, to quiet", "ratio", 2, share),
@@ -90,10 +111,11 @@ async def measure_readers(hub: HubProcess, scale: float) -> Measured:
 
 
 MEASUREMENTS: dict[str, Measurement] = {
-    "views": measure_views,
+    "ingest": measure_ingest,
     "monitors": measure_monitors,
     "takeover": measure_takeover,
     "readers": measure_readers,
+    "views": measure_views,
 }
 
 
@@ -104,8 +126,7 @@ async def run(chosen: list[str], scale: float) -> tuple[list[Figure], dict[str, 
     for name in chosen:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix="hub-bench-", ignore_cleanup_errors=True) as directory:
-            async with start_hub(Path(directory) / "data") as hub:
-                found, details[name] = await MEASUREMENTS[name](hub, scale)
+            found, details[name] = await MEASUREMENTS[name](Path(directory), scale)
         figures += found
     return figures, details
 
