@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 SOURCES := $(wildcard hub clients tests experiments)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools web demo style format lint types test unit contract e2e faults beside browser soak bench coverage clean
+.PHONY: help setup tools web demo style format lint types test unit contract e2e faults beside browser soak bench stack profile coverage clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ test: setup tools ## every test; what needs more than Python is installed where 
 	@if command -v chromium >/dev/null; then $(PYTEST) $(BROWSER) $(ARGS); fi
 
 tools: ## Debian's packages that some tests need, where they are missing and can be installed
-	@wanted=""; for pair in chromium:chromium redis-server:redis-server spin:spin cc:gcc ip:iproute2; do \
+	@wanted=""; for pair in chromium:chromium redis-server:redis-server spin:spin cc:gcc ip:iproute2 haproxy:haproxy promtool:prometheus; do \
 		command -v $${pair%%:*} >/dev/null || wanted="$$wanted $${pair##*:}"; done; \
 	test -z "$$wanted" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
 		&& RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$wanted >/dev/null 2>&1; } \
@@ -86,6 +86,12 @@ soak: setup ## long runs: contests and kills by the thousand
 
 bench: setup ## the hub's promises, measured; alone on the machine
 	$(BIN)/python -m clients.load.bench $(ARGS)
+
+stack: setup ## two hubs, a proxy, Prometheus and simulated people; Ctrl-C ends it
+	@$(BIN)/python -m clients.load.stack $(ARGS)
+
+profile: setup ## flame graph of a hub under load: profile.svg
+	@$(BIN)/python -m clients.load.profile $(ARGS)
 
 coverage: setup ## what the unit tests cover, with branches
 	$(BIN)/coverage run -m pytest $(wildcard tests/unit tests/property) $(ARGS)

@@ -98,16 +98,16 @@ async def start_hub(
             env={**inherited, **(variables or {}), "HUB_TOKEN_SECRET": secret},
             # Ctrl-C goes to the whole foreground group; the hub is ended by us, after its clients.
             start_new_session=True,
-            preexec_fn=_end_with_parent(),
+            preexec_fn=end_with_parent(),
         )
     try:
         url = await _ready(process, log, stop or asyncio.Event())
         yield HubProcess(process, url, secret, f"http://127.0.0.1:{metrics}")
     finally:
-        await _end(process)
+        await end(process)
 
 
-def _end_with_parent() -> Callable[[], None] | None:
+def end_with_parent() -> Callable[[], None] | None:
     """What the child does first on Linux: ask for SIGTERM when this process dies, however it dies (prctl(2))."""
     if sys.platform != "linux":
         return None
@@ -136,7 +136,7 @@ async def _ready(process: asyncio.subprocess.Process, log: Path, stop: asyncio.E
     raise NotStarted("\n".join([line, *said.splitlines()[-15:]]).strip() or f"no word in {READY_S:g} s")
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def end(process: asyncio.subprocess.Process) -> None:
     """Ask it to end, then make it; its id is that of a group, with its store in it."""
     with suppress(ProcessLookupError):
         process.terminate()

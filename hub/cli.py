@@ -75,7 +75,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_serve_flags(add("serve", "Run the hub.", _serve))
     _add_token_flags(add("token", "Print a token made with the hub's secret.", _token))
     tail = add("tail", "Supervise in the terminal.", _run_client)
-    measure = add("load", "Measure a running hub.", _run_client)
+    measure = add("load", "Put load on a hub and say what people would have felt.", _run_client)
     _add_config_flag(add("doctor", "Look at what a hub needs, and say what is wrong.", _doctor))
     config = add("config", "Show the configuration.", _config_show).add_subparsers(metavar="ACTION", required=True)
     show = config.add_parser("show", help="Print each value with its origin.")

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import os
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable
@@ -63,6 +64,7 @@ class Line(asyncio.Protocol):
         self._next_id = 0
         self._transport: asyncio.Transport | None = None
         self._why = "the line broke"
+        self._bytes_per_s = 0.0
 
     # asyncio.Protocol
 
@@ -75,6 +77,9 @@ class Line(asyncio.Protocol):
         """Cut frames out of what arrived."""
         now_ns = time.monotonic_ns()
         self._buffer += data
+        if self._bytes_per_s:
+            self.pause()
+            asyncio.get_running_loop().call_later(len(data) / self._bytes_per_s, self._read_on)
         if not self.opened.done() and not self._shake():
             return
         while (frame := self._cut()) is not None:
@@ -101,12 +106,21 @@ class Line(asyncio.Protocol):
     # Commands
 
     def tell(self, cmd: str, **arguments: Any) -> "asyncio.Future[dict[str, Any]]":
-        """Send a command now; the future is its `ok` or raises `HubError`."""
+        """Send a command now; the future is its `ok` or raises `HubError`, or `ConnectionEnded` where the line ends first."""
         self._next_id += 1
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        if not self.connected:
+            answer.set_exception(ConnectionEnded(1006, self._why))
+            answer.exception()  # who doesn't ask for it isn't told
+            return answer
         self._answers[self._next_id] = answer
         self._write(text_frame(orjson.dumps({"id": self._next_id, "cmd": cmd, **arguments})))
         return answer
+
+    @property
+    def connected(self) -> bool:
+        """True until the line ends, from either side."""
+        return self._transport is not None and not self._transport.is_closing()
 
     def pause(self) -> None:
         """Read nothing from now on, as a frozen browser does."""
@@ -114,9 +128,23 @@ class Line(asyncio.Protocol):
         self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read again."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        """Read again, as fast as it comes."""
+        self._bytes_per_s = 0.0
+        self._read_on()
+
+    def slow_down(self, bytes_per_s: float) -> None:
+        """Read no more than this from now on; 0: nothing at all."""
+        self._bytes_per_s = bytes_per_s
+        if bytes_per_s:
+            self._read_on()
+        elif self.connected:
+            self.pause()
+
+    def drop(self) -> None:
+        """Break the line as a lost network does: no close frame, and nothing more is read."""
+        self.on_event = self.on_frame = None
+        if self._transport is not None:
+            self._transport.abort()
 
     def close(self) -> None:
         """Leave with 1000, which ends the session."""
@@ -186,34 +214,69 @@ class Line(asyncio.Protocol):
         else:
             waiting.set_result(taken["ok"])
 
+    def _read_on(self) -> None:
+        if self._transport is not None and self.connected:
+            self._transport.resume_reading()
+
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
 
 async def open_line(
-    url: str, endpoint: str, token: str, on_event: OnEvent | None = None, *, receive_buffer: int = 0
+    url: str,
+    endpoint: str,
+    token: str,
+    on_event: OnEvent | None = None,
+    *,
+    receive_buffer: int = 0,
+    resume: dict[str, Any] | None = None,
 ) -> Line:
     """
-    A connected socket that has said hello. `receive_buffer` (bytes; 0: the system's) bounds what the kernel takes in unread.
+    A connected socket that has said hello. `receive_buffer` (bytes; 0: the system's) bounds what the kernel takes in unread;
+    `resume` is hello's.
 
     Raises:
         HubError: hello was refused.
         ConnectionEnded: The handshake was, or the line broke.
+        OSError: There was no connection (`TimeoutError`: not in time).
     """
     parts = urlsplit(endpoint_url(url, endpoint))
-    assert parts.scheme == "ws", "load goes to loopback, without TLS"
-    host, port = parts.hostname or "127.0.0.1", parts.port or 80
+    tls = ssl.create_default_context() if parts.scheme == "wss" else None
+    host, port = parts.hostname or "127.0.0.1", parts.port or (443 if tls else 80)
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(OPEN_S):
-        plain = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        plain.setblocking(False)
-        if receive_buffer:
-            plain.setsockopt(
-                socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer
-            )  # before connecting, or it is too late
-        await loop.sock_connect(plain, (host, port))
-        _, line = await loop.create_connection(lambda: Line(parts.netloc, parts.path, on_event), sock=plain)
-        await line.opened
-        line.hello = msgspec.convert(await line.tell("hello", token=token), Hello)
+        plain = await _connected(host, port, receive_buffer)
+        _, line = await loop.create_connection(
+            lambda: Line(parts.netloc, parts.path, on_event), sock=plain, ssl=tls, server_hostname=host if tls else None
+        )
+        try:
+            await line.opened
+            hello = {"token": token, **({"resume": resume} if resume else {})}
+            line.hello = msgspec.convert(await line.tell("hello", **hello), Hello)
+        except BaseException:
+            line.drop()
+            raise
     return line
+
+
+async def _connected(host: str, port: int, receive_buffer: int) -> socket.socket:
+    """A TCP connection to the first of the host's addresses that takes one."""
+    loop = asyncio.get_running_loop()
+    failed: OSError = OSError(f"{host} has no address")
+    for family, _, _, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        plain = socket.socket(family, socket.SOCK_STREAM)
+        plain.setblocking(False)
+        if receive_buffer:  # before connecting, or it is too late
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            await loop.sock_connect(plain, address)
+        except OSError as error:
+            failed = error
+            plain.close()
+        except BaseException:
+            plain.close()
+            raise
+        else:
+            return plain
+    raise failed

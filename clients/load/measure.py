@@ -8,12 +8,10 @@ age at a screen counts from the schedule and not from when the generator got rou
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
-
-import orjson
 
 from clients.launch import HubProcess
 from clients.load.figures import spread
@@ -231,80 +229,7 @@ async def _stopped(task: asyncio.Task[float]) -> float:
     return await task
 
 
-# Takeovers
-
-
-async def takeover_notice(target: Target, count: int, per_second: float, agents: int = 20) -> dict[str, Any]:
-    """From the moment a `takeover.confirm` was due to the `takeover.notified` at the agent's socket, in ms."""
-    platform, every = target.platform(), names(count)
-    people = [f"agent-{n}" for n in range(agents)]
-    seen_ns: dict[str, int] = {}
-
-    def notice(event: dict[str, Any], now_ns: int) -> None:
-        if event["event"] == "takeover.notified":
-            seen_ns[event["data"]["takeover_id"]] = now_ns
-
-    desks = [await open_line(target.url, "/v1/agent", target.token("agent", name), notice) for name in people]
-    await platform.begin(every, people)
-    bosses = [await target.supervisor(number) for number in range(-(-count // MONITORS_A_SESSION))]
-    await start_monitors(bosses, every)
-    due: dict[str, int] = {}
-    answers_ms: list[float] = []
-
-    async def take(number: int, due_ns: int) -> None:
-        boss = bosses[number % len(bosses)]
-        plan = await boss.tell("takeover.prepare", conversation_id=every[number])
-        # The schedule is the prepare's; a confirm is due when its plan is there.
-        due[plan["takeover_id"]] = started_ns = time.monotonic_ns()
-        await boss.tell("takeover.confirm", takeover_id=plan["takeover_id"], confirm_token=plan["confirm_token"])
-        answers_ms.append((time.monotonic_ns() - started_ns) / 1e6)
-
-    await at_rate(per_second, count / per_second, take)
-    await settle(lambda: seen_ns.keys() >= due.keys())
-    for line in (*desks, *bosses):
-        line.close()
-    await platform.close()
-    notices = [(seen_ns[name] - at) / 1e6 for name, at in due.items() if name in seen_ns]
-    return {
-        "takeovers": len(due),
-        "unseen": len(due) - len(notices),
-        "notice_ms": spread(notices),
-        "answer_ms": spread(answers_ms),
-    }
-
-
-# Views
-
-
-async def first_snapshot(target: Target, number: int = 0) -> dict[str, Any]:
-    """From `view.subscribe` to the last part of the snapshot of all live conversations, in ms; frames decoded later."""
-    frames: list[bytes] = []
-    done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    def keep(frame: bytes, now_ns: int) -> bool:
-        if b'"view.snapshot"' not in frame:
-            return False
-        frames.append(frame)
-        if b'"more":false' in frame and not done.done():
-            done.set_result(now_ns)
-        return b'"ok"' not in frame
-
-    line = await target.supervisor(number)
-    line.on_frame = keep
-    began_ns = time.monotonic_ns()
-    line.tell("view.subscribe", view="interactions", limit=100_000)
-    async with asyncio.timeout(60):
-        took_ms = (await done - began_ns) / 1e6
-    line.close()
-    return {"ms": round(took_ms, 2), "rows": len(set(_row_ids(frames))), "bytes": sum(map(len, frames))}
-
-
-def _row_ids(frames: Iterable[bytes]) -> Iterable[str]:
-    for frame in frames:
-        for part in frame.split(b"\n"):
-            taken = orjson.loads(part)
-            if taken.get("event") == "view.snapshot":
-                yield from (row["conversation_id"] for row in taken["data"]["rows"])
+# The node
 
 
 def memory(hub: HubProcess) -> dict[str, float]:

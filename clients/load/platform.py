@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 from clients.http import HttpClient
+from clients.load.schedule import together
 from clients.simulate.script import CHANNELS
 from clients.wire import http_path
 
@@ -51,7 +52,7 @@ class Platform:
             for body in waiting:
                 await self.post(body)
 
-        async with asyncio.TaskGroup() as group:
+        async with together() as group:
             for _ in range(self._connections):
                 group.create_task(worker())
         return time.monotonic() - began
@@ -94,6 +95,11 @@ def message(conversation: str, name: str, text: str, participant: str | None = N
     who = {"participant_id": participant} if participant else {"purpose": "customer"}
     data = {"message_id": f"{conversation}:{name}", "text": text, **who}
     return _event(conversation, name, "message.created", data)
+
+
+def ending(conversation: str) -> dict[str, Any]:
+    """A conversation's last event."""
+    return _event(conversation, "end", "conversation.ended", {"reason": "endpoint"})
 
 
 def bodies_of(events: Sequence[dict[str, Any]], size: int) -> list[bytes]:

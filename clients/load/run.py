@@ -1,153 +1,127 @@
 """
-`hub load`: a load test of a hub on this machine, with as many supervisors and messages as asked for.
+`hub load`: drives any hub through its sockets, with as many people, messages and faults as asked for.
 
-Supervisors watch the interactions view or monitor conversations; messages come on an open-loop schedule. Printed and
-written as JSON: ages of messages at the monitors, times of requests and snapshots, frames and bytes. Traffic goes to
-loopback only.
+Without words it watches and monitors as a contact centre does; scenarios are added by their names or numbers (see
+`scenarios`). Printed are the progress, then a table of times and counts; the same as JSON where asked for. Traffic goes
+to this machine only, unless `--allow-remote` says that the other one is the user's own.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import resource
 import sys
 import tempfile
-import time
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from clients.launch import NotStarted, start_hub
-from clients.load.figures import machine, spread
-from clients.load.line import Line
-from clients.load.measure import (
-    MONITORS_A_SESSION,
-    Ages,
-    Target,
-    memory,
-    names,
-    settle,
-    start_monitors,
-)
-from clients.load.platform import TEXT, bodies_of, message
-from clients.load.schedule import at_rate
-from clients.wire import ClientError, is_loopback
+from clients.load.credentials import Credentials, CredentialsError, read_tokens
+from clients.load.figures import machine
+from clients.load.measure import memory
+from clients.load.options import Plan, WrongArguments, add_arguments, check_address, check_output, plan_of
+from clients.load.play import Play
+from clients.load.report import losses, table_of
+from clients.load.thresholds import Threshold, UnknownKey, judge, look_up
+from clients.wire import ClientError
 
+__all__ = ["add_arguments", "run_load"]
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `hub load`."""
-    parser.add_argument("--url", help="a hub on this machine (default: one is started, with an embedded store)")
-    parser.add_argument("--conversations", type=int, default=500, help="live conversations (default: %(default)s)")
-    parser.add_argument("--supervisors", type=int, default=10, help="who watch the view (default: %(default)s)")
-    parser.add_argument("--monitors", type=int, default=200, help="monitored conversations (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=200.0, help="messages a second (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=10, help="messages a request (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="write the report to this file")
+OWN_HUB: Final = "[limits]\nsockets_per_address = 1000000\n"  # all of ours come from one address
+NO_MEMORY: Final = {"node_mib": 0.0, "store_mib": 0.0}
 
 
 async def run_load(args: argparse.Namespace) -> int:
     """
-    Run a load test; returns the exit status: 0, 1 where messages got lost or the hub failed, 2 for wrong arguments.
+    Run a load test; returns the exit status.
 
-    Against a running hub (`--url`) tokens are made with `HUB_TOKEN_SECRET`.
+    0: all well. 1: something was lost, a threshold was passed, or the hub failed. 2: wrong arguments.
     """
-    secret = os.environ.get("HUB_TOKEN_SECRET", "")
-    if args.url and not is_loopback(args.url):
-        print("Load is sent to this machine only: give a loopback address.", file=sys.stderr)
+    try:
+        check_address(args)
+        check_output(args)
+        plan = plan_of(args)
+        credentials = _credentials(args, plan)
+        _check_thresholds(args, plan)
+    except (WrongArguments, CredentialsError) as error:
+        print(f"hub load: {error}", file=sys.stderr)
         return 2
-    if args.url and not secret:
-        print("Set HUB_TOKEN_SECRET to the hub's secret, so that tokens can be made.", file=sys.stderr)
-        return 2
-    if args.monitors > args.conversations or args.batch < 1 or args.rate <= 0:
-        print("--monitors can't exceed --conversations; --batch and --rate are above 0.", file=sys.stderr)
-        return 2
+    _raise_file_limit()
     try:
         async with AsyncExitStack() as stack:
-            report = await _run(args, stack, secret)
-    except (NotStarted, ClientError, OSError) as error:
-        print(f"The load test failed: {error}", file=sys.stderr)
+            report = await _run(args, plan, credentials, stack)
+    except (NotStarted, ClientError, CredentialsError, OSError) as error:
+        print(f"The load test failed: {str(error) or type(error).__name__}", file=sys.stderr)
         return 1
-    print(json.dumps(report, indent=2))
-    if args.json:
-        await asyncio.to_thread(args.json.write_text, json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return 0 if report["lost"] == 0 else 1
+    return await _tell(report, args.fail_if, args.json)
 
 
-async def _run(args: argparse.Namespace, stack: AsyncExitStack, secret: str) -> dict[str, Any]:
-    hub = None
+def _credentials(args: argparse.Namespace, plan: Plan) -> Credentials | None:
+    """Who the sockets will be; None where a hub of our own will have its own secret."""
     if not args.url:
+        return None
+    secret = os.environ.get("HUB_TOKEN_SECRET", "")
+    if not args.tokens:
+        if not secret:
+            raise WrongArguments(
+                "set HUB_TOKEN_SECRET to the hub's secret, so that tokens can be made; or give --tokens"
+            )
+        return Credentials(secret)
+    credentials = read_tokens(args.tokens, secret)
+    for role, count in plan.people().items():
+        if count and not credentials.has(role, count):
+            least = count if role == "agent" else 1
+            raise WrongArguments(f"--tokens: {least} of role {role} needed, or HUB_TOKEN_SECRET to make them")
+    return credentials
+
+
+def _check_thresholds(args: argparse.Namespace, plan: Plan) -> None:
+    """Refuse a key that the report of this plan won't have."""
+    report = Play(plan, Credentials("-" * 32), "http://127.0.0.1").report()
+    if not args.url:
+        report["memory"] = NO_MEMORY
+    for threshold in args.fail_if:
+        try:
+            look_up(report, threshold.path)
+        except UnknownKey as error:
+            raise WrongArguments(f"--fail-if: {error}") from None
+
+
+async def _run(
+    args: argparse.Namespace, plan: Plan, credentials: Credentials | None, stack: AsyncExitStack
+) -> dict[str, Any]:
+    url, hub = args.url, None
+    if credentials is None:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="hub-load-", ignore_cleanup_errors=True))
-        hub = await stack.enter_async_context(start_hub(Path(directory) / "data"))
-    target = Target(hub.url, hub.secret) if hub else Target(args.url, secret)
-    report = await _load(args, target)
-    report["machine"] = machine()
-    if hub is not None:
-        report["memory"] = memory(hub)
-    return report
+        config = Path(directory) / "hub.toml"
+        await asyncio.to_thread(config.write_text, OWN_HUB)
+        hub = await stack.enter_async_context(start_hub(Path(directory) / "data", config=config))
+        url, credentials = hub.url, Credentials(hub.secret)
+    play = Play(plan, credentials, url)
+    await play.run(sys.stderr, clean_up=hub is None)
+    return play.report() | ({"memory": memory(hub)} if hub else {}) | {"machine": machine()}
 
 
-async def _load(args: argparse.Namespace, target: Target) -> dict[str, Any]:
-    platform, every, ages = target.platform(8), names(args.conversations), Ages()
-    _say(f"{args.conversations} conversations ...")
-    await platform.begin(every, [f"agent-{n}" for n in range(50)])
-    monitored = every[: args.monitors]
-    _say(f"{args.supervisors} viewers, {args.monitors} monitors ...")
-    viewers, snapshot_ms = await _viewers(target, args.supervisors)
-    count = -(-args.monitors // MONITORS_A_SESSION)
-    monitors = [await target.supervisor(args.supervisors + n, ages.take) for n in range(count)]
-    if monitors:
-        await start_monitors(monitors, monitored)
-    _say(f"{args.rate:g} messages a second for {args.seconds:g} s ...")
-    requests_ms: list[float] = []
-    expected = 0
-
-    async def post(number: int, due_ns: int) -> None:
-        nonlocal expected
-        at = number * args.batch
-        chosen = [(at + i) * 7919 % len(every) for i in range(args.batch)]
-        events = [message(every[n], f"l{at + i}", f"@{due_ns}@ {TEXT}") for i, n in enumerate(chosen)]
-        expected += sum(n < args.monitors for n in chosen)
-        await platform.post(bodies_of(events, args.batch)[0])
-        requests_ms.append((time.monotonic_ns() - due_ns) / 1e6)
-
-    sent = args.batch * await at_rate(args.rate / args.batch, args.seconds, post)
-    await settle(lambda: len(ages.ms) >= expected)
-    for line in (*viewers, *monitors):
-        line.close()
-    await platform.close()
-    return {
-        "sent": sent,
-        "expected_at_monitors": expected,
-        "lost": expected - len(ages.ms),
-        "monitor_frame_ms": spread(ages.ms),
-        "request_ms": spread(requests_ms),
-        "snapshot_ms": spread(snapshot_ms),
-        "view_frames": sum(line.frames for line in viewers),
-        "view_bytes": sum(line.bytes for line in viewers),
-        "results": dict(platform.results),
-    }
+async def _tell(report: dict[str, Any], thresholds: Sequence[Threshold], file: str | None) -> int:
+    """Print what came out; the exit status."""
+    verdicts = [judge(threshold, report) for threshold in thresholds]
+    failures = losses(report) + [str(verdict) for verdict in verdicts if verdict.failed]
+    text = json.dumps(report | {"failures": failures}, indent=2)
+    print(table_of(report, verdicts), file=sys.stderr if file == "-" else sys.stdout)
+    if file == "-":
+        print(text)
+    elif file:
+        await asyncio.to_thread(Path(file).write_text, text + "\n", encoding="utf-8")
+    for failure in failures:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
-async def _viewers(target: Target, count: int) -> tuple[list[Line], list[float]]:
-    """Supervisors with an interactions view, and how long each one's snapshot took in ms."""
-    lines, times = [], []
-    for number in range(count):
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-        def watch(event: dict[str, Any], now_ns: int, done: "asyncio.Future[int]" = done) -> None:
-            if event["event"] == "view.snapshot" and not event["data"]["more"] and not done.done():
-                done.set_result(now_ns)
-
-        line = await target.supervisor(number, watch)
-        began_ns = time.monotonic_ns()
-        await line.tell("view.subscribe", view="interactions")
-        async with asyncio.timeout(30):
-            times.append((await done - began_ns) / 1e6)
-        line.on_event = None
-        lines.append(line)
-    return lines, times
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _raise_file_limit() -> None:
+    """As many sockets as the system lets us have; a hub of our own inherits it."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # macOS says "unlimited" and means less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -8,7 +8,28 @@ would have had to wait ("coordinated omission").
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+
+@asynccontextmanager
+async def together() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that raises the first error of its tasks as it was, not wrapped in a group."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        error: BaseException = errors
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
+
+
+async def sleep_until(due_ns: int) -> None:
+    """Sleep until a monotonic time; at once where it is over."""
+    wait_s = (due_ns - time.monotonic_ns()) / 1e9
+    if wait_s > 0:
+        await asyncio.sleep(wait_s)
 
 
 async def at_rate(
@@ -16,6 +37,7 @@ async def at_rate(
 ) -> int:
     """
     Start `work(number, due_ns)` at a constant rate, whether or not earlier work is done; returns how many were started.
+    At a rate of 0 there is nothing to start.
 
     `due_ns` is monotonic. With `in_flight_max` unfinished the schedule waits, and what comes later is late by that,
     which its latency shows. Raises the first error of any work.
@@ -30,12 +52,10 @@ async def at_rate(
         finally:
             slots.release()
 
-    async with asyncio.TaskGroup() as group:
+    async with together() as group:
         for number in range(count):
             due_ns = began_ns + int(number * 1e9 / per_second)
-            wait_s = (due_ns - time.monotonic_ns()) / 1e9
-            if wait_s > 0:
-                await asyncio.sleep(wait_s)
+            await sleep_until(due_ns)
             await slots.acquire()
             group.create_task(one(number, due_ns))
     return count

@@ -89,7 +89,7 @@ async def run_demo(args: argparse.Namespace) -> int:
         config.write_text(CONFIG, encoding="utf-8")
         secret = _secret(args.data_dir)
         personas = Path(temporary) / "personas.json"
-        personas.write_text(json.dumps({"personas": _personas(secret)}), encoding="utf-8")
+        personas.write_text(json.dumps({"personas": people_of(secret)}), encoding="utf-8")
         try:
             port = free_port(args.host, args.port)
             if args.port not in (0, port):
@@ -113,7 +113,7 @@ async def run_demo(args: argparse.Namespace) -> int:
 
 
 async def _show(args: argparse.Namespace, hub: HubProcess, secret: str, stop: asyncio.Event) -> int:
-    _print_welcome(hub.url, secret)
+    print_welcome(hub.url, secret)
     centre = Centre(
         hub.url,
         secret,
@@ -127,7 +127,7 @@ async def _show(args: argparse.Namespace, hub: HubProcess, secret: str, stop: as
     died = asyncio.ensure_future(hub.process.wait())
     playing: asyncio.Future[Any] = asyncio.ensure_future(stop.wait() if args.no_traffic else centre.run())
     stopping = asyncio.ensure_future(stop.wait())
-    summary = asyncio.ensure_future(_summarize(centre, quiet=args.no_traffic))
+    summary = asyncio.ensure_future(summarize(centre, quiet=args.no_traffic))
     routing = asyncio.ensure_future(_route_guests(hub.url, secret))
     try:
         await asyncio.wait({died, playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -169,7 +169,7 @@ PEOPLE: Final = (  # id, name, role, app, what they are for, permissions
 )
 
 
-def _personas(secret: str) -> list[dict[str, str]]:
+def people_of(secret: str) -> list[dict[str, str]]:
     """The demonstration's people with tokens for 8 hours; agents answer all queues, the others see everything."""
     return [
         {
@@ -217,16 +217,16 @@ async def _route_guests(url: str, secret: str) -> None:
                 )
 
 
-def _print_welcome(url: str, secret: str) -> None:
+def print_welcome(url: str, secret: str) -> None:
     print(f"\n  console    {url}/\n  desk       {url}/desk\n  messenger  {url}/messenger\n")
     print("Tokens, good for 8 hours (the pages offer these people to click):\n")
-    for person in _personas(secret):
+    for person in people_of(secret):
         print(f"  {person['role']} {person['name']}: {person['note']}\n  {person['token']}\n")
     print("In another terminal, with a supervisor's token:\n")
     print(f"  hub tail --url {url.replace('http', 'ws', 1)} --token TOKEN\n\nCtrl-C ends everything.\n", flush=True)
 
 
-async def _summarize(centre: Centre, *, quiet: bool) -> None:
+async def summarize(centre: Centre, *, quiet: bool) -> None:
     """One line about what goes on: rewritten in place on a terminal, every 5 s elsewhere."""
     terminal = sys.stdout.isatty()
     began = time.monotonic()

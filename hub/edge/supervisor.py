@@ -36,7 +36,7 @@ class SupervisorSession(StaffSession):
     endpoint = "supervisor"
     roles = frozenset({"supervisor", "admin"})
     part_purposes = PURPOSES["supervisor"]
-    __slots__ = ("_ended", "_ending", "_told_ended")
+    __slots__ = ("_ended", "_ending", "_prepared", "_told_ended")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -44,6 +44,7 @@ class SupervisorSession(StaffSession):
         # Those that have ended, until the client was heard after it was told: an end that gets lost is told at the resume.
         self._ended: dict[str, str] = {}
         self._told_ended: dict[str, None] = {}
+        self._prepared = ("", "")  # the takeover that this socket prepared last, and its conversation
 
     # -- monitoring --------------------------------------------------------------------------------------------------
 
@@ -234,6 +235,7 @@ class SupervisorSession(StaffSession):
             lane="takeover",
             silent=True,
         )
+        self._prepared = (takeover_id, conversation_id)
         await self.done(item, done.answer)
 
     async def takeover_confirm(self, item: c.TakeoverConfirm) -> None:
@@ -258,6 +260,8 @@ class SupervisorSession(StaffSession):
         )
 
     async def _prepared_in(self, takeover_id: str) -> str:
+        if takeover_id == self._prepared[0]:
+            return self._prepared[1]  # the conversation itself knows whether it still is
         conversation_id = await self.taken_over_in(takeover_id)
         if conversation_id is None:
             self._may_take_over()
