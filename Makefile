@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 SOURCES := $(wildcard hub clients tests experiments)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools web demo style format lint types test unit contract e2e faults beside browser soak bench stack profile coverage clean
+.PHONY: help setup tools web demo style format lint types test unit contract e2e faults beside browser soak bench peers stack profile coverage clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ soak: setup ## long runs: contests and kills by the thousand
 
 bench: setup ## the hub's promises, measured; alone on the machine
 	$(BIN)/python -m clients.load.bench $(ARGS)
+
+peers: setup ## the hub beside Nchan, uWebSockets.js and Socket.IO; alone on the machine
+	$(BIN)/python -m clients.load.peers $(ARGS)
 
 stack: setup ## two hubs, a proxy, Prometheus and simulated people; Ctrl-C ends it
 	@$(BIN)/python -m clients.load.stack $(ARGS)

@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 SPREAD_MS_PER_SOCKET = 20  # a small node drains quickly; a large one over the whole of `drain_ms`
 SEND_BUFFER_BYTES = 256 * 1024  # the kernel's own choice grows to 4 MB, in which a slow reader hides
+# Young objects that are looked at together, and how often the older ones are with them: next to nothing of what a frame
+# needs is in a cycle, and a run takes a millisecond for some 20,000.
+COLLECTOR = (20_000, 20, 50)
 PLAIN_DRIVER = "websockets-sansio"
 WS_BYTES_MAX = 1 << 20  # past this the transport refuses by itself (1009); below, we say 4413
 
@@ -160,6 +163,7 @@ async def _serve(
         await asyncio.sleep(0.01)
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at again
+    gc.set_threshold(*COLLECTOR)
     unwatch = parts.node.meter.watch_collector()
     host, port = public.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host

@@ -238,7 +238,7 @@ class _Figures:
         primaries = node.store.primaries
         plain = {
             "hub_monitors": ("Monitors joined by sessions of this node.", sum(map(len, node.monitoring.values()))),
-            "hub_views": ("Subscribed views.", len(node.view_owners)),
+            "hub_views": ("Subscribed views.", sum(len(one.views) for one in node.orgs.values())),
             "hub_topics": ("Conversations followed.", len(node.topics)),
             "hub_board_rows": ("Rows of the replicas here.", sum(len(one.board) for one in node.orgs.values())),
             "hub_follow_lag_seconds": ("Silence of the most silent subscription.", node.follower.lag()),

@@ -26,12 +26,12 @@ from hub.domain.grants import Person
 from hub.edge.turn import Packet
 from hub.fanout.board import MonitorEnd, Participation, Wrapup, WrapupEnd
 from hub.fanout.node import MonitorRef
-from hub.fanout.views import View
+from hub.fanout.views import Told, View
 from hub.fanout.watch import Item, Watch
 from hub.protocol import commands as c
 from hub.protocol.close import Close
 from hub.protocol.decode import Fatal, Malformed, decode_frame
-from hub.protocol.encode import closing, encode_error, encode_event, encode_ok
+from hub.protocol.encode import closing, encode_error, encode_ok
 from hub.service.codec import digest
 from hub.service.conversations import repeated
 from hub.service.ids import new_secret, secret_hash
@@ -56,8 +56,8 @@ SESSION_TOUCH_S = 20.0
 class Socket(Protocol):
     """The driver's side."""
 
-    def write(self, packet: Packet) -> None:
-        """Send its text frames; never waits."""
+    def write(self, packet: Packet) -> int:
+        """Send its text frames, never waiting; the `backlog` there was before them."""
 
     def backlog(self) -> int:
         """Bytes that the peer has not taken yet."""
@@ -96,9 +96,21 @@ class BaseSession:
     """
 
     __slots__ = (
-        *("_bucket", "_burst", "_closing", "_doomed", "_due", "_entered", "_greeted", "_opened", "_out", "_pinged"),
+        *(
+            "_borrowed",
+            "_bucket",
+            "_burst",
+            "_closing",
+            "_doomed",
+            "_due",
+            "_entered",
+            "_greeted",
+            "_lags",
+            "_opened",
+            "_pinged",
+        ),
         *("_queue", "_refused", "_revoked", "_secret", "_touched", "_unproven", "_unsaved", "_worker", "address"),
-        *("closed", "last_heard", "loop", "monitors", "node", "nonce", "on_purpose", "parts", "person", "ready"),
+        *("closed", "last_heard", "loop", "monitors", "node", "nonce", "on_purpose", "out", "parts", "person", "ready"),
         *("session_id", "settings", "socket", "views"),
     )
 
@@ -127,7 +139,9 @@ class BaseSession:
         self._closing: int | None = None
         self._revoked = False
         self._doomed = False  # a frame was broken; nothing after it is read
-        self._out: list[bytes] | None = None  # what leaves at the end of this turn
+        self.out: list[bytes] | None = None  # what leaves at the end of this turn
+        self._borrowed = False  # `out` is somebody else's
+        self._lags = False  # the peer had not taken much of what was written before the last write
         self._burst = 0  # bytes that were sent at once to a peer that had taken everything before
         self._unsaved: dict[str, bytes] = {}  # fields of the stored session that the store hasn't got yet
         self._queue: deque[Any] | None = None  # commands that wait for the one under way
@@ -146,27 +160,33 @@ class BaseSession:
         """Send one frame with what else this turn of the loop brings; never waits."""
         if self.closed:
             return
-        if self._out is None:
-            self._out = [frame]
+        if self.out is None:
+            self.out = [frame]
+            self.parts.turn.add(self)
+        elif self._borrowed:
+            self.out, self._borrowed = [*self.out, frame], False
+        else:
+            self.out.append(frame)
+
+    def send_shared(self, frames: list[bytes]) -> None:
+        """Send frames that many are sent, without a list of one's own; they aren't changed."""
+        if self.out is None and not self.closed:
+            self.out, self._borrowed = frames, True
             self.parts.turn.add(self)
         else:
-            self._out.append(frame)
-
-    def take_out(self) -> list[bytes] | None:
-        """What gathered in this turn, once."""
-        frames, self._out = self._out, None
-        return None if self.closed else frames
+            for frame in frames:
+                self.send(frame)
 
     def write_out(self, packet: Packet) -> None:
         """Write what this turn brought; close where the peer doesn't keep up."""
-        socket, limit = self.socket, self.settings.socket_buffer_bytes_max
-        if socket.backlog() <= limit // 4:
+        limit = self.settings.socket_buffer_bytes_max
+        if self.socket.write(packet) <= limit // 4:
             # Whoever has kept up isn't slow because a snapshot or what they missed is big: it counts behind that.
             self._burst = packet.size
-            socket.write(packet)
+            self._lags = False
             return
-        socket.write(packet)
-        if self._closing is None and socket.backlog() > limit + self._burst:
+        self._lags = True
+        if self._closing is None and self.socket.backlog() > limit + self._burst:
             self.node.meter.slow_readers += 1
             self.close(Close.TOO_SLOW, "this socket reads too slowly")
 
@@ -531,7 +551,7 @@ class BaseSession:
     def ping(self) -> None:
         """Ask the client for a sign of life."""
         self._pinged = self.loop.time()
-        self.send(encode_event("ping", None, at=self.node.now_ms()))
+        self.send(self.node.ping_frame())
 
     async def save(self, **fields: bytes) -> None:
         """Keep the session in the store, with changed fields; where it is away, as soon as it is back."""
@@ -556,6 +576,7 @@ class BaseSession:
         if self.closed:
             return
         self.closed = True
+        self.out = None
         self.on_purpose = code == 1000 and self._closing is None
         self.node.sessions.discard(self)
         self.forget()
@@ -601,8 +622,8 @@ class BaseSession:
     def monitor_over(self, conversation_id: str, monitor_id: str, ended: MonitorEnd | None) -> None:
         """A monitor of this session is over."""
 
-    def view_frames(self, view: View) -> None:
-        """A view may have changed."""
+    def view_changed(self, view: View, told: Told) -> None:
+        """A view has changed."""
 
     def topic_restarts(self, conversation_id: str, reason: str) -> None:
         """The conversation's log is another one."""

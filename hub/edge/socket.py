@@ -134,11 +134,13 @@ class AsgiSocket:
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
 
-    def write(self, packet: Packet) -> None:
-        """Send its text frames; never waits."""
+    def write(self, packet: Packet) -> int:
+        """Send its text frames, never waiting; the `backlog` there was before them."""
+        before = self._bytes
         for frame in packet.frames:
             self._bytes += len(frame)
             self._put({"type": "websocket.send", "text": frame.decode()}, len(frame))
+        return before
 
     def _put(self, message: dict[str, Any], size: int) -> None:
         if self._closed:

@@ -13,7 +13,7 @@ from hub.domain import commands as d
 from hub.domain.errors import Refused
 from hub.edge.watching import WatchingSession
 from hub.fanout.board import Participation, Wrapup, WrapupEnd
-from hub.fanout.views import NOTHING, View
+from hub.fanout.views import Told, View
 from hub.protocol import commands as c
 from hub.store.keys import partition, partition_of, stable_id
 
@@ -202,8 +202,7 @@ class StaffSession(WatchingSession):
 
     def _open_view(self, subscription: str, view: View, item: c.ViewSubscribe) -> None:
         self.views[subscription] = view
-        view.subscription = subscription
-        self.node.view_owners[view] = self
+        view.subscription, view.owner = subscription, self
         wanted = {} if item.filter is None else {k: getattr(item.filter, k) for k in item.filter.__struct_fields__}
         self._view_commands[subscription] = {
             "view": item.view,
@@ -229,7 +228,6 @@ class StaffSession(WatchingSession):
     instant: ClassVar[dict[type, Callable[[Any, Any], None]]] = {c.ViewUnsubscribe: unsubscribe}
 
     def _close_view(self, view: View) -> None:
-        self.node.view_owners.pop(view, None)
         org = self.node.orgs.get(self.person.org)
         if org is not None:
             org.views.unsubscribe(view)
@@ -264,19 +262,14 @@ class StaffSession(WatchingSession):
     def _congested(self) -> bool:
         return self.socket.backlog() > self.settings.socket_buffer_bytes_max // 4
 
-    def view_frames(self, view: View) -> None:
-        """Send what changed, or nothing; a slow reader gets the whole view when it has caught up."""
-        subscription = view.subscription
-        if self._congested:
+    def view_changed(self, view: View, told: Told) -> None:
+        """Send what changed; a slow reader gets the whole view when it has caught up."""
+        if self._lags and self._congested:
             view.pause()
-            self._stale_views[subscription] = None
-            return
-        told = view.changes()
-        if told is NOTHING:
+            self._stale_views[view.subscription] = None
             return
         self.node.meter.view_rows += len(told.rows)
-        for frame in told.frames(subscription):
-            self.send(frame)
+        self.send_shared(told.frames(view.subscription))
 
     def on_timer(self, now: float) -> None:
         """Besides what all do: bring views up to date that were kept back."""

@@ -438,10 +438,14 @@ class LeanSocket(asyncio.Protocol):
 
     # -- what the session asks for -----------------------------------------------------------------------------------
 
-    def write(self, packet: Packet) -> None:
-        """Send its text frames in one write; never waits."""
-        if self._state is OPEN:
-            self._transport.write(packet.wire)
+    def write(self, packet: Packet) -> int:
+        """Send its text frames in one write, never waiting; the `backlog` there was before them."""
+        if self._state is not OPEN:
+            return 0
+        transport = self._transport
+        before: int = transport.get_write_buffer_size()
+        transport.write(packet.wire)
+        return before
 
     def backlog(self) -> int:
         """Bytes that the kernel has not taken: its own buffer is full."""

@@ -33,30 +33,23 @@ class Packet:
     """
     What one session is sent in one write, and perhaps many others, too.
 
-    `objects` are the protocol's, `frames` the text frames they are joined to, `size` is the objects' bytes.
+    `objects` are the protocol's, `frames` the text frames they are joined to, `wire` is these as they stand on the wire,
+    `size` the objects' bytes.
     """
 
-    __slots__ = ("_wire", "frames", "objects", "size")
+    __slots__ = ("frames", "objects", "size", "wire")
 
     def __init__(self, objects: Sequence[bytes], bytes_max: int) -> None:
         self.objects = objects
         self.frames: Sequence[bytes] = objects if len(objects) == 1 else batch(objects, bytes_max)
+        self.wire = b"".join([part for frame in self.frames for part in (text_head(len(frame)), frame)])
         self.size = sum(map(len, objects))
-        self._wire: bytes | None = None
-
-    @property
-    def wire(self) -> bytes:
-        """The frames as they stand on the wire, made at most once."""
-        if self._wire is None:
-            self._wire = b"".join([part for frame in self.frames for part in (text_head(len(frame)), frame)])
-        return self._wire
 
 
 class Leaving(Protocol):
-    """A session, as a turn sees it."""
+    """A session, as a turn sees it: `out` is what gathered, None where nothing did, or nothing may leave any more."""
 
-    def take_out(self) -> list[bytes] | None:
-        """What gathered, once; None where nothing did, or nothing may leave any more."""
+    out: list[bytes] | None
 
     def write_out(self, packet: Packet) -> None:
         """Write it, and judge whether the peer keeps up."""
@@ -87,9 +80,10 @@ class Turn:
         packets: dict[int | tuple[int, ...], Packet] = {}  # each keeps its objects alive, and so their identity
         deliveries = size = writes = 0
         for session in sessions:
-            objects = session.take_out()
+            objects = session.out
             if objects is None:
                 continue
+            session.out = None
             key = id(objects[0]) if len(objects) == 1 else tuple(map(id, objects))
             packet = packets.get(key)
             if packet is None:
@@ -105,7 +99,7 @@ class Turn:
 
     def now(self, session: Leaving) -> None:
         """Write one session's part at once; the rest of its turn finds nothing."""
-        objects = session.take_out()
+        objects, session.out = session.out, None
         if objects is not None:
             packet = Packet(objects, self._bytes_max)
             session.write_out(packet)

@@ -24,8 +24,9 @@ from hub.domain import commands as c
 from hub.domain.errors import Refused
 from hub.fanout.board import Entry, Hidden, MonitorEnd, Participation, Wrapup, WrapupEnd
 from hub.fanout.orgs import Org
-from hub.fanout.views import View
+from hub.fanout.views import Told, View
 from hub.fanout.watch import Listener, Topic, Watch
+from hub.protocol.encode import encode_event
 from hub.service.conversations import Conversations
 from hub.service.ids import Ids
 from hub.service.ingest import Ingest
@@ -44,6 +45,8 @@ SWEEP_ALL_S = 3.0
 DEAD_AFTER_BEATS = 2
 AGAIN_S = 0.5  # when routine work is tried again that the store didn't answer: a lease must not wait for its turn
 TIMERS_S = 0.5
+AT_ONCE = 200  # people that are looked at before somebody else has a turn
+TIMER_SLICES = 10  # so many parts of the sessions are looked at one after the other: nobody waits for all of them
 LAG_S = 0.1
 STALL_S = 1.0  # a process that stood still this long says so
 CLOCK_APART_MS = 500
@@ -78,8 +81,8 @@ class Session(Listener, Protocol):
     def monitor_over(self, conversation_id: str, monitor_id: str, ended: MonitorEnd | None) -> None:
         """A monitor of this session is over; why is in the store where `ended` is None."""
 
-    def view_frames(self, view: View) -> None:
-        """A view may have changed."""
+    def view_changed(self, view: View, told: Told) -> None:
+        """A view has changed; `told` is what the viewer lacks."""
 
     def close(self, code: int, reason: str, retry_ms: int | None = None) -> None:
         """Say why, then close."""
@@ -126,7 +129,6 @@ class Node:
         self._entered: dict[Session, Org] = {}  # the replica that each session counts in; it may be replaced meanwhile
         self.by_user: defaultdict[tuple[str, str], set[Session]] = defaultdict(set)
         self.monitoring: defaultdict[tuple[str, str], set[Session]] = defaultdict(set)
-        self.view_owners: dict[View, Session] = {}
         self.revoked: dict[str, int] = {}
         self.alive: list[str] = [node_id]
         self.store_ok = False
@@ -139,6 +141,9 @@ class Node:
         self._store_seen = time.monotonic()
         self._incarnation = ""
         self._timed = 0.0
+        self._timed_now: list[Session] = []  # whose timers have their turn in this half second
+        self._slice = -1
+        self._ping = (0, b"")  # as it was made last, and when
         self._beats = 0
         self._missing: dict[str, int] = {}  # nodes that people are said to be on, but don't live: since which beat
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -166,7 +171,7 @@ class Node:
             asyncio.create_task(self._every(settings.beat_ms / 1000, self.beat)),
             asyncio.create_task(self._every(settings.sweep_ms / 1000, self._sweep)),
             asyncio.create_task(self._every(settings.lease_renew_ms / 1000, self._renew)),
-            asyncio.create_task(self._every(TIMERS_S, self._timers)),
+            asyncio.create_task(self._every(TIMERS_S / TIMER_SLICES, self._timers)),
             asyncio.create_task(self._measure_lag()),
         ]
         if settings.tick_ms:
@@ -313,6 +318,13 @@ class Node:
         topic.last_tag = loaded.tag
         self.follower.start(topic, loaded.top, loaded.tag.encode())
 
+    def ping_frame(self) -> bytes:
+        """A ping of this millisecond: the same object for everybody who is pinged in it."""
+        now = self.now_ms()
+        if self._ping[0] != now:
+            self._ping = (now, encode_event("ping", None, at=now))
+        return self._ping[1]
+
     def note_age(self, sent: float) -> None:
         """An entry that left this node then is on its way to the sockets here: they write at the end of this turn."""
         loop = asyncio.get_running_loop()
@@ -397,21 +409,22 @@ class Node:
 
     def _tick(self) -> None:
         for org in self.orgs.values():
-            for view in org.views.dirty():
-                session = self.view_owners.get(view)
-                if session is None:
-                    continue
-                try:
-                    session.view_frames(view)
-                except Exception:
-                    log.exception("a view failed")  # the others' go on
+            for cls in org.views.dirty():
+                for view, told in cls.news():
+                    try:
+                        view.owner.view_changed(view, told)
+                    except Exception:
+                        log.exception("a view failed")  # the others' go on
 
     # -- by the clock ------------------------------------------------------------------------------------------------
 
     async def _timers(self) -> None:
         now = asyncio.get_running_loop().time()
         self._notice_stall(now)
-        for session in list(self.sessions):
+        self._slice = (self._slice + 1) % TIMER_SLICES
+        if not self._slice:
+            self._timed_now = list(self.sessions)
+        for session in self._timed_now[self._slice :: TIMER_SLICES]:
             try:
                 session.on_timer(now)
             except Exception:
@@ -433,7 +446,7 @@ class Node:
 
     def _notice_stall(self, now: float) -> None:
         """Paused, starved of processor time, or kept by one long step: everything here was as late."""
-        late, self._timed = now - self._timed - TIMERS_S, now
+        late, self._timed = now - self._timed - TIMERS_S / TIMER_SLICES, now
         if late < STALL_S:
             return
         self.stalled_s += late
@@ -517,9 +530,18 @@ class Node:
         for session in sessions:
             for conversation_id, ref in session.monitors.items():
                 by_partition[partition(session.person.org, conversation_id)].append((session, conversation_id, ref))
-        await asyncio.gather(*(self._renew_partition(p, group) for p, group in by_partition.items()))
+        groups = by_partition.items()
+        await asyncio.gather(
+            *(self._renew_partition(p, group, number // 4) for number, (p, group) in enumerate(groups))
+        )
 
-    async def _renew_partition(self, p: int, group: Sequence[tuple[Session, str, MonitorRef]]) -> None:
+    async def _renew_partition(self, p: int, group: Sequence[tuple[Session, str, MonitorRef]], later: int) -> None:
+        """`later` is how many turns of the loop others have before: thousands of leases at once would hold up everybody."""
+        for _ in range(later):
+            await asyncio.sleep(0)
+        group = [(session, name, ref) for session, name, ref in group if session.monitors.get(name) is ref]
+        if not group:
+            return
         asked = asyncio.get_running_loop().time()
         leases = [Lease(one.person.org, name, ref.monitor_id, one.session_id) for one, name, ref in group]
         kept = await self.store.renew(p, leases)
@@ -596,15 +618,18 @@ class Node:
 
     async def _present_here(self) -> None:
         """Set right what the store says of this node: a departure can get lost with the store, or cross an arrival."""
-        for org in list(self.orgs.values()):
-            here = {user: sessions for (name, user), sessions in self.by_user.items() if name == org.org}
-            for user_id, sessions in here.items():
+        for number, ((name, user_id), sessions) in enumerate(list(self.by_user.items())):
+            org = self.orgs.get(name)
+            if org is not None and self.node_id not in org.presence.get(user_id, _ABSENT)[1]:
                 there = next((one for one in sessions if one.present and one.ready), None)
-                if there is not None and self.node_id not in org.presence.get(user_id, _ABSENT)[1]:
+                if there is not None:
                     await self.people.arrive(there.person)
-            for user_id, (_, nodes, _) in list(org.presence.items()):
-                if self.node_id in nodes and not any(one.present for one in here.get(user_id, ())):
+            await _breathe(number)
+        for org in list(self.orgs.values()):
+            for number, (user_id, (_, nodes, _)) in enumerate(list(org.presence.items())):
+                if self.node_id in nodes and not any(one.present for one in self.by_user.get((org.org, user_id), ())):
                     await self.people.depart(org.org, user_id)
+                await _breathe(number)
 
     def _dead(self, node: str) -> bool:
         """
@@ -618,9 +643,16 @@ class Node:
 
     async def _presence(self) -> None:
         for org in list(self.orgs.values()):
+            named = {node for _, nodes, _ in org.presence.values() for node in nodes}
+            dead = {node for node in named if self._dead(node)}
             for user_id, (left_at, nodes, present) in list(org.presence.items()):
-                for node in nodes:
-                    if self._dead(node):
-                        await self.people.depart(org.org, user_id, node)
-                if self.people.faded(left_at, nodes, present):
+                for node in dead.intersection(nodes) if dead else ():
+                    await self.people.depart(org.org, user_id, node)
+                if left_at is not None and self.people.faded(left_at, nodes, present):
                     await self.people.fade(org.org, user_id)
+
+
+async def _breathe(number: int) -> None:
+    """Let others have their turn, now and then in a long walk."""
+    if number % AT_ONCE == AT_ONCE - 1:
+        await asyncio.sleep(0)

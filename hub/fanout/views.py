@@ -2,7 +2,7 @@
 Views: what each person sees of a board, as rows that change.
 
     node:  change = board.apply(...) ─► views.mark(change)            what may differ is only noted
-    tick:  for view in views.dirty(): view.changes()                  each class looks once at what was noted
+    tick:  for cls in views.dirty(): for view, told in cls.news()     each class looks once at what was noted
 
 Viewers with the same view, rights, filter, sort and limit form a *class*; it holds the rows its members know, by id. A
 look compares the noted ids with those rows and, where something differs, makes a new *tick*: a number and the ids that
@@ -498,6 +498,23 @@ class ViewClass:
             self._told[seen] = told
         return told
 
+    def news(self) -> Iterator[tuple["View", Told]]:
+        """
+        What each view lacks that is behind as of the present tick; it counts as told with this.
+
+        Never loses a row; may repeat one that the viewer knows, or remove one it doesn't, where another member's snapshot
+        fell between. `told` is shared, not to be changed.
+        """
+        tick, last, told = self.tick, -1, NOTHING
+        for view in list(self.members):  # telling may end one
+            seen = view.seen
+            if seen is None or seen == tick:
+                continue
+            if seen != last:
+                last, told = seen, self.since(seen)
+            view.seen = tick
+            yield view, told
+
     def snapshot(self) -> list[bytes]:
         """The rows as of now, in order; shared, not to be changed."""
         self.refresh()
@@ -516,15 +533,16 @@ class View:
     """
     One subscription of one person.
 
-    `seen` is the class's tick it knows; None before its snapshot and while it is paused. `subscription` is its id in the
-    session that has it.
+    `seen` is the class's tick it knows; None before its snapshot and while it is paused. `owner` is the session that has
+    it, `subscription` its id there.
     """
 
-    __slots__ = ("cls", "person", "seen", "subscription")
+    __slots__ = ("cls", "owner", "person", "seen", "subscription")
 
     def __init__(self, cls: ViewClass, person: Person) -> None:
         self.cls, self.person = cls, person
         self.seen: int | None = None
+        self.owner: Any = None
         self.subscription = ""
 
     def snapshot(self) -> list[bytes]:
@@ -532,21 +550,6 @@ class View:
         rows = self.cls.snapshot()
         self.seen = self.cls.tick
         return rows
-
-    def changes(self) -> Told:
-        """
-        Rows that changed and ids that were removed since the snapshot or the last call; `NOTHING` where nothing did.
-
-        Never loses one; may repeat a row that the viewer knows, or remove one it doesn't, where another member's
-        snapshot fell between. Without a snapshot there is nothing to change. Shared, not to be changed.
-        """
-        seen, cls = self.seen, self.cls
-        if seen is None:
-            return NOTHING
-        if cls.has_notes():
-            cls.refresh()
-        self.seen = cls.tick
-        return cls.since(seen)
 
     def pause(self) -> None:
         """Stop collecting changes (a slow reader); the next thing it gets is a snapshot."""
@@ -1112,16 +1115,21 @@ class Views:
                 roster.note(conversation_id)
                 self._dirty[roster] = None
 
-    def dirty(self) -> list[View]:
-        """Views that may have changed, whose `changes` this tick should ask; only classes with notes are looked at."""
-        views: list[View] = []
+    def __len__(self) -> int:
+        """Open views."""
+        return sum(len(cls.members) for cls in self._classes.values())
+
+    def dirty(self) -> list["ViewClass"]:
+        """Classes some of whose views lack something as of now; only classes with notes are looked at."""
+        behind: list[ViewClass] = []
         for cls in list(self._dirty):
-            noted, tick = cls.has_notes(), cls.tick
-            behind = [view for view in cls.members if view.seen is not None and (noted or view.seen != tick)]
-            views += behind
-            if not behind and not noted:
+            if cls.has_notes() and any(view.seen is not None for view in cls.members):
+                cls.refresh()
+            if any(view.seen not in (None, cls.tick) for view in cls.members):
+                behind.append(cls)
+            elif not cls.has_notes():
                 del self._dirty[cls]
-        return views
+        return behind
 
 
 def _only_counters(old: Entry | None, new: Entry | None) -> bool:

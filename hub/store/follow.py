@@ -43,7 +43,7 @@ from hub.store.topology import Primaries
 
 _logger = logging.getLogger(__name__)
 
-COMPARED_AT_ONCE: Final = 200
+COMPARED_AT_ONCE: Final = 50  # a millisecond's work
 REPAIRED_AT_ONCE: Final = 50
 ENTRIES_AT_ONCE: Final = 200
 SUBSCRIBED_AT_ONCE: Final = 500

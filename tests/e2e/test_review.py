@@ -38,9 +38,10 @@ class Line:
         self._ids = 0
         self.session: Any = kind(scene.parts, self, "")
 
-    def write(self, packet: Packet) -> None:
+    def write(self, packet: Packet) -> int:
         """The session sends."""
         self.objects += [json.loads(line) for frame in packet.frames for line in frame.split(b"\n")]
+        return self.unread
 
     def backlog(self) -> int:
         """As the test says."""
@@ -331,7 +332,7 @@ async def test_a_view_of_a_socket_that_has_gone_is_not_kept(scene: Scene, monkey
     line.session.on_close(1006)
     gate.open.set()
     await until(lambda: line.session._worker is None)
-    assert not scene.node.view_owners
+    assert not any(len(org.views) for org in scene.node.orgs.values())
 
 
 async def test_a_resume_with_lesser_rights_ends_the_monitor(scene: Scene) -> None:

@@ -100,9 +100,10 @@ class Voice:
         self.session = ENDPOINTS[endpoint](parts, self, "127.0.0.1")
         self._numbers = itertools.count(1)
 
-    def write(self, packet: Packet) -> None:
+    def write(self, packet: Packet) -> int:
         """What the hub sends."""
         self.lines += [json.loads(line) for frame in packet.frames for line in frame.decode().split("\n")]
+        return 0
 
     def backlog(self) -> int:
         """Everything is read at once."""

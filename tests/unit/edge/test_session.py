@@ -17,6 +17,7 @@ from hub.edge.socket import ENDPOINTS
 from hub.edge.supervisor import SupervisorSession
 from hub.edge.turn import Packet, Turn
 from hub.metrics import Meter
+from hub.protocol.encode import encode_event
 from hub.settings import Settings
 
 ANA = Person(
@@ -34,10 +35,11 @@ class Wire:
         self.closed: int | None = None
         self.aborted = False
 
-    def write(self, packet: Packet) -> None:
+    def write(self, packet: Packet) -> int:
         """Keep them, and the objects in them."""
         self.writes.append(list(packet.frames))
         self.lines += [orjson.loads(line) for frame in packet.frames for line in frame.split(b"\n")]
+        return 0
 
     def backlog(self) -> int:
         """Nothing waits."""
@@ -62,7 +64,12 @@ class Scene:
         self.tasks: list[asyncio.Task[Any]] = []
         self.meter = Meter()
         node = SimpleNamespace(
-            sessions=set(), now_ms=lambda: self.now_ms, spawn=self._spawn, view_owners={}, orgs={}, meter=self.meter
+            sessions=set(),
+            now_ms=lambda: self.now_ms,
+            ping_frame=lambda: encode_event("ping", None, at=self.now_ms),
+            spawn=self._spawn,
+            orgs={},
+            meter=self.meter,
         )
         store = SimpleNamespace(write_session=self._write_session)
         settings = Settings(**changed)

@@ -28,11 +28,6 @@ class One:
             self.turn.add(self)
         self.out += objects
 
-    def take_out(self) -> list[bytes] | None:
-        """What gathered, once."""
-        out, self.out = self.out, None
-        return out
-
     def write_out(self, packet: Packet) -> None:
         """Keep it."""
         if self.fails:
