@@ -22,7 +22,7 @@ from typing import Any
 
 from clients.launch import NotStarted, start_hub
 from clients.load.figures import Figure, machine, table
-from clients.load.measure import Target, ingest_rate, monitor_freshness, names, stuck_readers
+from clients.load.measure import Target, monitor_freshness, names, stuck_readers
 from clients.load.scale import Flood, ingest_at, many_conversations, takeovers_beside, takeovers_beside_monitors
 
 Measured = tuple[list[Figure], dict[str, Any]]
@@ -36,7 +36,7 @@ async def measure_ingest(folder: Path, scale: float) -> Measured:
         platform = target.platform()
         await platform.begin(names(count), [f"agent-{n}" for n in range(100)])
         await platform.close()
-        fastest = await ingest_rate(target, count, seconds)
+        fastest = await Flood(target, count, seconds).run()
         at = {rate: await ingest_at(target, count, rate, seconds) for rate in (10_000, 15_000)}
     return [
         Figure("ingest, NDJSON of 100", "messages/s", 10_000, fastest["per_second"], at_least=True),

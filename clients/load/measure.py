@@ -53,33 +53,6 @@ def names(count: int) -> list[str]:
     return [f"c{number:06}" for number in range(count)]
 
 
-# Ingest
-
-
-async def ingest_rate(target: Target, conversations: int, seconds: float, batch: int = 100) -> dict[str, Any]:
-    """
-    Messages a second that the hub takes by NDJSON requests of `batch`, each message in another conversation.
-
-    The conversations exist; bodies are prepared before the clock starts. Four connections, as fast as the hub answers.
-    """
-    platform, every = target.platform(), names(conversations)
-    sent = taken_s = 0.0
-    chunk = batch * 40
-    number = 0
-    while taken_s < seconds:
-        events = [message(every[(number + i) % conversations], f"i{number + i}", TEXT) for i in range(chunk)]
-        number += chunk
-        taken_s += await platform.post_all(bodies_of(events, batch))
-        sent += chunk
-    await platform.close()
-    return {
-        "messages": int(sent),
-        "seconds": round(taken_s, 3),
-        "per_second": round(sent / taken_s, 1),
-        "results": dict(platform.results),
-    }
-
-
 # Freshness of monitors
 
 
@@ -103,12 +76,18 @@ async def start_monitors(lines: Sequence[Line], conversations: Sequence[str]) ->
 
 
 async def monitor_freshness(
-    target: Target, conversations: int, per_second: float, seconds: float, batch: int = 10
+    target: Target,
+    conversations: int,
+    per_second: float,
+    seconds: float,
+    batch: int = 10,
+    begun: asyncio.Event | None = None,
 ) -> dict[str, Any]:
     """
     How old messages are when they reach the monitors' sockets, in ms since their request was due.
 
-    All `conversations` are monitored, 100 at a socket; messages come at a constant rate in requests of `batch`.
+    All `conversations` are monitored, 100 at a socket; messages come at a constant rate in requests of `batch`. `begun` is
+    set with the first of them.
     """
     platform, every, ages = target.platform(), names(conversations), Ages()
     await platform.begin(every, [f"agent-{n}" for n in range(50)])
@@ -116,6 +95,8 @@ async def monitor_freshness(
     lines = [await target.supervisor(number, ages.take) for number in range(count)]
     await start_monitors(lines, every)
     answers_ms: list[float] = []
+    if begun is not None:
+        begun.set()
 
     async def post(number: int, due_ns: int) -> None:
         at = number * batch

@@ -70,28 +70,32 @@ FASTEST: Final = 15_000  # messages a second that no ingest here exceeds: so man
 
 class Flood:
     """
-    Ingest that takes all there is, by four connections, until it is told to stop.
+    Ingest that takes all there is, by four connections, for so many seconds or until it is told to stop.
 
     Its requests are made beforehand: what is measured beside it is in the same process, and mustn't wait for that.
     """
 
     def __init__(self, target: Target, conversations: int, seconds: float) -> None:
+        self._seconds = seconds
         every = names(conversations)
         events = (message(every[n % conversations], f"f{n}", TEXT) for n in range(int(FASTEST * seconds)))
         self._bodies = bodies_of(list(events), 100)
         self._platform = target.platform()
         self._stopping = False
 
-    async def run(self) -> dict[str, Any]:
-        """Send; what came of it."""
+    async def run(self, begun: asyncio.Event | None = None) -> dict[str, Any]:
+        """Send (`begun` is set then); what came of it."""
+        if begun is not None:
+            begun.set()
         took_s = await self._platform.post_all(self._until_stopped())
         await self._platform.close()
         taken = self._platform.results["accepted"]
         return {"per_second": round(taken / took_s, 1), "results": dict(self._platform.results)}
 
     def _until_stopped(self) -> Iterator[bytes]:
+        until = time.monotonic() + self._seconds
         for body in self._bodies:
-            if self._stopping:
+            if self._stopping or time.monotonic() > until:
                 return
             yield body
 
@@ -104,14 +108,14 @@ async def takeovers_beside(
     target: Target,
     count: int,
     per_second: float,
-    other: Callable[[], Coroutine[Any, Any, dict[str, Any]]],
+    other: Callable[[asyncio.Event], Coroutine[Any, Any, dict[str, Any]]],
     stop: Callable[[], None] = lambda: None,
     agents: int = 20,
 ) -> dict[str, Any]:
     """
-    From `takeover.confirm` to the agent's `takeover.notified`, in ms, while `other()` runs in the same hub.
+    From `takeover.confirm` to the agent's `takeover.notified`, in ms, while `other` runs in the same hub.
 
-    `stop` asks it to end; `other_lasted` tells whether it had to.
+    It sets its event when its work begins. `stop` asks it to end; `other_lasted` tells whether it had to.
     """
     platform = target.platform()
     every, people = [f"t{number:06}" for number in range(count)], [f"taken-{n}" for n in range(agents)]
@@ -133,8 +137,10 @@ async def takeovers_beside(
         confirmed_ns[plan["takeover_id"]] = time.monotonic_ns()
         await boss.tell("takeover.confirm", takeover_id=plan["takeover_id"], confirm_token=plan["confirm_token"])
 
-    beside = asyncio.create_task(other())
-    await asyncio.sleep(1.0)  # the other work is under way, so that none of the takeovers finds the hub idle
+    begun = asyncio.Event()
+    beside = asyncio.create_task(other(begun))
+    await begun.wait()
+    await asyncio.sleep(1.0)  # so that none of the takeovers finds the hub idle
     await at_rate(per_second, count / per_second, take)
     await settle(lambda: seen_ns.keys() >= confirmed_ns.keys())
     still_busy = not beside.done()
@@ -157,10 +163,12 @@ async def takeovers_beside_monitors(
     target: Target, conversations: int, count: int, per_second: float
 ) -> dict[str, Any]:
     """Beside 1,000 messages a second to as many monitored conversations as given."""
-    seconds = count / per_second + 6.0  # its monitors are started first
-    return await takeovers_beside(
-        target, count, per_second, lambda: monitor_freshness(target, conversations, 1_000, seconds)
-    )
+    seconds = count / per_second + 3.0
+
+    def monitors(begun: asyncio.Event) -> Coroutine[Any, Any, dict[str, Any]]:
+        return monitor_freshness(target, conversations, 1_000, seconds, begun=begun)
+
+    return await takeovers_beside(target, count, per_second, monitors)
 
 
 # 100,000 conversations

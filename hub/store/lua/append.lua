@@ -14,31 +14,43 @@ local top = c[1]
 if not top then return {'unknown'} end
 if ARGV[2] ~= '' and c[3] ~= '' and c[3] ~= ARGV[2] then return {'unknown'} end
 local sets = math.floor((c[9] or 0) / 500)
-for i = 5, 6 do
-  if ARGV[i] ~= '' then
-    for k = 0, sets do
-      if redis.call('SISMEMBER', KEYS[3] .. ':' .. k, ARGV[i]) == 1 then return {'duplicate', c[13]} end
-    end
+local function known(hash, besides)
+  for k = 0, sets do
+    if k ~= besides and redis.call('SISMEMBER', KEYS[3] .. ':' .. k, hash) == 1 then return true end
   end
+  return false
 end
-if c[4] and kind ~= 'receipt' then return {'ended'} end
+-- A repeat is told as one, whatever else there would be to say against it.
+local function refused(answer)
+  for i = 5, 6 do
+    if ARGV[i] ~= '' and known(ARGV[i]) then return {'duplicate', c[13]} end
+  end
+  return answer
+end
+if c[4] and kind ~= 'receipt' then return refused({'ended'}) end
 if who == '@' then who = c[8] end
 local said, purpose = '', ''
 if who ~= '' then
-  local known = redis.call('HGET', KEYS[1], 'p:' .. who)
-  if not known then return {'stale', c[5] or ''} end
-  purpose, said = string.match(known, '^(%S+) (.*)$')
+  local line = redis.call('HGET', KEYS[1], 'p:' .. who)
+  if not line then return refused({'stale', c[5] or ''}) end
+  purpose, said = string.match(line, '^(%S+) (.*)$')
 end
-if ARGV[4] ~= '' and c[5] ~= ARGV[4] then return {'stale', c[5] or ''} end
+if ARGV[4] ~= '' and c[5] ~= ARGV[4] then return refused({'stale', c[5] or ''}) end
 if kind == 'draft' then
   redis.call('HSET', KEYS[1], 'draft:' .. who, ARGV[11])
   return {'ok', '', '', c[13]}
 end
+-- Most are new: adding tells so, and asks nothing before. False for a repeat, of which nothing stays.
 local function remember()
-  local count = tonumber(c[9] or 0)
+  local count, before = tonumber(c[9] or 0), nil
   for i = 5, 6 do
     if ARGV[i] ~= '' then
-      redis.call('SADD', KEYS[3] .. ':' .. math.floor(count / 500), ARGV[i])
+      local place = math.floor(count / 500)
+      if known(ARGV[i], place) or redis.call('SADD', KEYS[3] .. ':' .. place, ARGV[i]) == 0 then
+        if before then redis.call('SREM', before, ARGV[5]) end
+        return false
+      end
+      before = KEYS[3] .. ':' .. place
       count = count + 1
     end
   end
@@ -47,20 +59,23 @@ end
 local body = ARGV[10] .. said .. ARGV[11]
 local monitor = c[6] or '-'
 if kind == 'typing' then
+  local seen = remember()
+  if not seen then return {'duplicate', c[13]} end
   -- the customer sees the owner typing, nobody else
   local audience = 'as'
   if purpose ~= 'customer' and string.match(c[5] or '', '^%S+') == who then audience = 'asc' end
   redis.call('SPUBLISH', KEYS[2], '~ ' .. audience .. ',0,' .. monitor .. ' ' .. body)
   redis.call('ZADD', KEYS[5], 'XX', ARGV[19], ARGV[9])
-  if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'dn', remember()) end
+  if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'dn', seen) end
   return {'ok', '', '', c[13]}
 end
 if kind == 'panel' and ARGV[13] ~= '' and redis.call('HEXISTS', KEYS[4], ARGV[12]) == 0 and redis.call('HLEN', KEYS[4]) >= tonumber(ARGV[16]) then
-  return {'panels'}
+  return refused({'panels'})
 end
+local count = remember()
+if not count then return {'duplicate', c[13]} end
 
 -- From here on nothing refuses: a script is not rolled back.
-local count = remember()
 if kind == 'panel' then
   if ARGV[13] == '' then redis.call('HDEL', KEYS[4], ARGV[12]) else redis.call('HSET', KEYS[4], ARGV[12], ARGV[13]) end
 end
