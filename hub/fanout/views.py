@@ -589,9 +589,13 @@ class Conversations(ViewClass):
             yield from self.board.ended
 
     def _find_all(self) -> tuple[Iterable[str], Mapping[str, Any]]:
-        if not self._match.by_place or "ended" in self._states:
+        if "ended" in self._states:
             return super()._find_all()
-        return self._all(), self.board.entries  # a bucket that may be seen holds nothing that may not
+        ids, entries = self._all(), self.board.entries  # a bucket that may be seen holds nothing that may not
+        if not self._match.by_place:
+            passes = self._match.besides_place
+            ids = [key for key in ids if passes(entries[key])]
+        return ids, entries
 
     def _find(self, key: str) -> Entry | None:
         entry = self.board.get(key)
@@ -624,8 +628,10 @@ class Match:
         self._text_bytes = wanted.text.encode() if wanted.text and plain else b""
 
     def __call__(self, entry: Entry) -> bool:
-        if not self._holds(entry):
-            return False
+        return self._holds(entry) and self.besides_place(entry)
+
+    def besides_place(self, entry: Entry) -> bool:
+        """The same of one whose scope fits: a search goes through 100,000 of them."""
         if self._agent is not None and not (self._agent_bytes in entry.row and self._agent in entry.agents):
             return False
         if self._text is None:
