@@ -116,7 +116,7 @@ LATE = (
 # -- the plants ------------------------------------------------------------------------------------------------------
 
 CHANCE = '__import__("os").urandom(8).hex()'
-STALE = "return {'stale', c[5] or ''} end"
+STALE = "return refused({'stale', c[5] or ''}) end"
 
 
 def _one(
@@ -182,8 +182,8 @@ PLANTS: Mapping[str, Plant] = {
     ),
     "no_connected_check": _one(
         "whoever isn't connected may speak", "I2", "day", "append.lua",
-        f"  if not known then {STALE}",
-        """  known = known or 'agent "participant_id":"' .. who .. '","purpose":"agent","name":"?"'""",
+        f"  if not line then {STALE}",
+        """  line = line or 'agent "participant_id":"' .. who .. '","purpose":"agent","name":"?"'""",
     ),
     "leavers_stay": _one(
         "a takeover leaves those that it removes among the connected", "I2", "day", "hub.service.plan:_fields",
