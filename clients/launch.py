@@ -136,12 +136,12 @@ async def _ready(process: asyncio.subprocess.Process, log: Path, stop: asyncio.E
     raise NotStarted("\n".join([line, *said.splitlines()[-15:]]).strip() or f"no word in {READY_S:g} s")
 
 
-async def end(process: asyncio.subprocess.Process) -> None:
-    """Ask it to end, then make it; its id is that of a group, with its store in it."""
+async def end(process: asyncio.subprocess.Process, within_s: float = STOP_S) -> None:
+    """Ask it to end, then make it, and what it started: its id is that of a group."""
     with suppress(ProcessLookupError):
         process.terminate()
     with suppress(TimeoutError):
-        async with asyncio.timeout(STOP_S):
+        async with asyncio.timeout(within_s):
             await process.wait()
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -4,7 +4,6 @@ import asyncio
 import importlib.util
 import os
 import shutil
-import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from clients.launch import end_with_parent, free_port
+from clients.launch import end, end_with_parent, free_port
 
 START_S: Final = 20.0
 STOP_S: Final = 3.0
@@ -155,7 +154,7 @@ async def program(
             raise BenchError(f"{Path(argv[0]).name} did not start: {end_of(log)}")
         yield process
     finally:
-        await _end(process)
+        await end(process, STOP_S)
 
 
 def end_of(log: Path) -> str:
@@ -171,18 +170,6 @@ async def _listens(process: Process, port: int) -> bool:
             return True
         await asyncio.sleep(0.02)
     return False
-
-
-async def _end(process: Process) -> None:
-    """Ask it to end, then make it; its id is that of its group."""
-    with suppress(ProcessLookupError):
-        process.terminate()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(STOP_S):
-            await process.wait()
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
 
 
 async def output_of(*argv: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
