@@ -1,0 +1,123 @@
+"""
+What a channel is: how a provider's requests become events, and how actions become calls to the provider.
+
+    Channel.receive(inbound)   a provider's request -> events in the protocol's form (section 5) and what to answer
+    Channel.send(action)       an action -> one call to the provider -> `Sent`, `Later` or `Failed`
+
+An adapter decides nothing about order, repetition or giving up: the outbox hands it one action of a conversation at a
+time, again with the same id after `Later`, and never one that was `Sent` or `Failed`. It keeps nothing in memory that
+another node would need; what must be remembered between requests goes into `Notes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """
+    A provider's request, whole. `url` is the one that the provider called, as it sees it (public scheme and host, with
+    the query), since signatures cover it; names of `headers` are in lower case; `now_ms` is Unix ms.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """`events` for ingest, in order, each an object of the protocol's section 5; the rest answers the provider."""
+
+    events: Sequence[Mapping[str, Any]] = ()
+    status: int = 200
+    content_type: str = "application/json"
+    body: bytes = b"{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """
+    One action for the provider: `type` and `data` as the connector's socket would get them (protocol, section 5).
+
+    `id` is the same in every try; `attempt` counts from 1; `customer_id` is the conversation's customer, `at` Unix ms.
+    """
+
+    id: str
+    type: str
+    org: str
+    conversation_id: str
+    customer_id: str
+    at: int
+    attempt: int
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The provider has it, or it is of no use to this provider. `status`: `sent`, or more where the provider says so."""
+
+    status: str = "sent"
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Not now: tried again with backoff, not before `after_ms` where the provider named a time. `reason` is shown."""
+
+    reason: str
+    after_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Never: `reason` (short, without text of the conversation) is shown to who wrote it and to operators."""
+
+    reason: str
+
+
+Outcome = Sent | Later | Failed
+
+
+class Notes(Protocol):
+    """A channel's memory in the store, one per connector: short texts by key. Raises Refused `store_unavailable`."""
+
+    async def get(self, key: str) -> str | None:
+        """What was put there, or None."""
+
+    async def put(self, key: str, value: str, *, ttl_ms: int, absent: bool = False) -> bool:
+        """Remember for `ttl_ms`; with `absent` only where nothing is there yet. True where it was written."""
+
+
+class Unreachable(Exception):
+    """No answer came from the provider: refused, cut, too slow, or an address where calls may not go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A provider's answer; names of `headers` are in lower case."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class Caller(Protocol):
+    """Calls out. It follows no redirect, reaches only addresses where calls may go, and its answers are bounded."""
+
+    async def call(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes) -> Answer:
+        """One request with the configured time-out. Raises Unreachable; cancelling leaves the outcome unknown."""
+
+
+class Channel(Protocol):
+    """One configured connector's side of a provider. Made by the adapter's `make(options)`, which refuses bad ones."""
+
+    async def receive(self, inbound: Inbound, notes: Notes) -> Received:
+        """Raises Refused: `unauthenticated` for a wrong signature, `schema_invalid` for what can't be read."""
+
+    async def send(self, action: Action, notes: Notes, caller: Caller) -> Outcome:
+        """Carry one action out; never raises for the provider's faults."""
