@@ -733,7 +733,8 @@ def _connector(
             raise SettingsError(f"{at}: `{name}` and `{name}_file` both stand there; one is allowed")
         listed = isinstance(value, list) and all(isinstance(one, str) for one in value)
         if not listed and not isinstance(value, (str, int, float, bool)):
-            raise SettingsError(f"{at}: `{name}` is a {type(value).__name__}; allowed: text, number, boolean, texts")
+            kind = "table" if isinstance(value, dict) else type(value).__name__
+            raise SettingsError(f"{at}: `{name}` is a {kind}; allowed: text, number, boolean, texts")
         options[name], sources[f"connectors.{key}.{name}"] = value, at
     private = _texts(table.get("allow_private", []), "allow_private", document.at((*path, "allow_private")))
     for one in private:
