@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from hub.domain.decide import unknown, visible
 from hub.domain.errors import Refused
+from hub.domain.events import MonitorStarted, TakenOver
 from hub.domain.grants import Person
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
@@ -27,6 +28,7 @@ from hub.protocol.close import HTTP_STATUS
 from hub.protocol.encode import encode_error
 from hub.protocol.fields import Id
 from hub.protocol.platform import decode_events
+from hub.service.conversations import Conversations
 from hub.service.history import checked
 
 log = logging.getLogger(__name__)
@@ -224,7 +226,7 @@ class _Figures:
         """What there is now, what was counted since the start, and how values were distributed."""
         node = self.parts.node
         yield from self._gauges(node)
-        yield from _counters(node.meter)
+        yield from _counters(node.meter, self.parts.conversations)
         yield from _distributions(node)
 
     def _gauges(self, node: Node) -> Iterator[Metric]:
@@ -259,7 +261,7 @@ class _Figures:
             yield GaugeMetricFamily(name, text, value)
 
 
-def _counters(meter: Meter) -> Iterator[Metric]:
+def _counters(meter: Meter, conversations: Conversations) -> Iterator[Metric]:
     plain = {
         "hub_deliveries": ("Frames handed to sockets.", meter.deliveries),
         "hub_delivered_bytes": ("Bytes of those frames.", meter.bytes),
@@ -268,6 +270,8 @@ def _counters(meter: Meter) -> Iterator[Metric]:
         "hub_view_rows": ("Rows sent to views; several changes of a row within a tick are one.", meter.view_rows),
         "hub_resets": ("Snapshots sent because a position didn't fit.", meter.resets),
         "hub_slow_readers": ("Sockets let go because they read too slowly.", meter.slow_readers),
+        "hub_monitors_started": ("Monitors that began by this node.", conversations.committed[MonitorStarted]),
+        "hub_takeovers": ("Takeovers confirmed by this node.", conversations.committed[TakenOver]),
     }
     for name, (text, value) in plain.items():
         yield CounterMetricFamily(name, text, value)
