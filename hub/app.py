@@ -72,9 +72,11 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
     try:
         await primaries.believed()
         await node.start()
+        await parts.authenticator.start()
         parts.outbox.start()
         yield parts
     finally:
+        await parts.authenticator.stop()
         parts.outbox.stop()
         await node.stop()
         await primaries.aclose()

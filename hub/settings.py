@@ -22,6 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from hub.domain.claims import ClaimNames, ClaimPath, Grant, IssuerRules
 from hub.domain.grants import EVERYTHING, PERMISSIONS, ROLES
 
 SECRET_BYTES_MIN: Final = 32
@@ -92,11 +93,17 @@ class PersonSettings:
 
 @dataclass(frozen=True, slots=True)
 class IssuerSettings:
-    """An identity provider whose tokens are taken; its keys (JWKS) come from exactly one of URL and file."""
+    """
+    An identity provider whose tokens are taken; its keys (JWKS) come from exactly one of URL and file.
+
+    `audience` is what its tokens call this hub (`aud`); `rules` say whom it may speak for, and what its claims mean.
+    """
 
     issuer: str
     jwks_url: str | None = None
     jwks_file: Path | None = None
+    audience: str = "hub"
+    rules: IssuerRules = field(default_factory=IssuerRules)
 
 
 def _option(
@@ -119,7 +126,9 @@ class Settings:
     redis_url: str | None = _option(None, "the store; unset: an embedded one in data_dir", top=True, shown=False)
     data_dir: Path = _option(Path(".hub"), "folder of the embedded store", top=True)
     key_prefix: str = _option("hub", "first part of every key in the store", top=True)
-    origins: tuple[str, ...] = _option((), "browser origins allowed besides the hub's own", top=True)
+    origins: tuple[str, ...] = _option(
+        (), "browser origins allowed, exactly these; none: the host that was asked for", top=True
+    )
     loop_engine: str = _option("auto", "event loop: auto takes uvloop where installed", top=True)
     socket_driver: str = _option("lean", "sockets: lean, or asgi for uvicorn's own class", top=True)
     token_secret: bytes | None = field(
@@ -168,6 +177,9 @@ class Settings:
     list_rows_max: int = _option(2_000, "rows looked at for one list request")
     ticket_ms: int = _option(30_000, "how long a ticket can be used")
     request_memory_ms: int = _option(600_000, "how long the answer to a `req` is remembered")
+    keys_fresh_ms: int = _option(300_000, "how long a key is still taken that its issuer has withdrawn")
+    keys_usable_ms: int = _option(3_600_000, "how long an issuer's keys are taken while it can't be reached")
+    keys_again_ms: int = _option(30_000, "time after which an issuer is asked again for a key that it didn't have")
 
     issuers: tuple[IssuerSettings, ...] = ()
     queues: Mapping[str, QueueSettings] = field(default_factory=lambda: MappingProxyType({}))
@@ -355,7 +367,14 @@ def describe(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
 
 def _described(path: str, entry: Any, origin: str) -> Iterator[tuple[str, str, str, str]]:
     for item in dataclasses.fields(entry):
-        yield f"{path}.{item.name}", _shown(getattr(entry, item.name)), origin, ""
+        value, name = getattr(entry, item.name), f"{path}.{item.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _described(path if item.name == "rules" else name, value, origin)
+        elif item.name == "grants":
+            for index, grant in enumerate(value):
+                yield from _described(f"{name}.{index}", grant, origin)
+        else:
+            yield name, _shown(value), origin, ""
 
 
 def _shown(value: object) -> str:
@@ -368,6 +387,8 @@ def _shown(value: object) -> str:
             return str(value)
         case tuple():
             return "[" + ", ".join(_shown(item) for item in value) + "]"
+        case frozenset():
+            return _shown(tuple(sorted(value)))
         case _:
             return f'"{_without_password(str(value))}"'
 
@@ -610,18 +631,113 @@ def _issuers(document: "_Document") -> tuple[IssuerSettings, ...]:
 
 def _issuer(document: "_Document", index: int) -> IssuerSettings:
     path: Path_ = ("issuers", index)
-    table = document.entry(path, ["issuer", "jwks_url", "jwks_file"])
+    table = document.entry(path, _ISSUER_KEYS)
     name = document.text(path, "issuer")
     if name == "hub":
         raise _wrong(document.at((*path, "issuer")), "issuer", name, "another name: `hub` is the hub's own secret")
     if ("jwks_url" in table) == ("jwks_file" in table):
         raise SettingsError(f"{document.at(path)}: an issuer needs either jwks_url or jwks_file")
+    audience, rules = document.text(path, "audience", "hub"), _rules(document, path, table)
     if "jwks_file" in table:
-        return IssuerSettings(issuer=name, jwks_file=document.beside(document.text(path, "jwks_file")))
+        file = document.beside(document.text(path, "jwks_file"))
+        return IssuerSettings(issuer=name, jwks_file=file, audience=audience, rules=rules)
     url = document.text(path, "jwks_url")
     if not re.match(r"https?://[^/\s]", url):
         raise _wrong(document.at((*path, "jwks_url")), "jwks_url", url, "an address that begins with https://")
-    return IssuerSettings(issuer=name, jwks_url=url)
+    return IssuerSettings(issuer=name, jwks_url=url, audience=audience, rules=rules)
+
+
+# Whom an issuer may speak for, and what its claims mean.
+
+_ISSUER_KEYS = ("issuer", "jwks_url", "jwks_file", "audience", "org", "organizations", "roles", "claims", "grants")
+_CLAIM_NAMES = tuple(f.name for f in dataclasses.fields(ClaimNames))
+_GRANT_KEYS = tuple(f.name for f in dataclasses.fields(Grant))
+_RIGHTS = ("role", "permissions", "queues", "divisions")
+
+
+def _rules(document: "_Document", path: Path_, table: Mapping[str, Any]) -> IssuerRules:
+    """The rules of one issuer; one that may speak for no organization is refused."""
+    if ("org" in table) == ("organizations" in table):
+        raise SettingsError(
+            f"{document.at(path)}: an issuer needs either `org` (everybody it speaks of belongs there) or "
+            f'`organizations` (those that its tokens may name; ["*"]: any)'
+        )
+    organizations = _ids(table.get("organizations", []), "organizations", document.at((*path, "organizations")))
+    if "organizations" in table and not organizations:
+        raise _wrong(document.at((*path, "organizations")), "organizations", [], 'ids, or ["*"] for any')
+    roles = _listed(document, path, table, "roles", ROLES) if "roles" in table else ROLES
+    names, grants = _claim_names(document, path), _grants(document, path)
+    if grants:
+        for name in _RIGHTS:
+            if name in document.table((*path, "claims")):
+                at = document.at((*path, "claims", name))
+                raise SettingsError(f"{at}: `{name}` comes from the grants, which this issuer has; remove one of both")
+    elif not roles:
+        raise _wrong(document.at((*path, "roles")), "roles", [], _one_of(sorted(ROLES)))
+    for index, grant in enumerate(grants):
+        if grant.role and grant.role not in roles:
+            at = document.at((*path, "grants", index, "role"))
+            raise _wrong(at, "role", grant.role, f"one of the issuer's roles: {_one_of(sorted(roles))}")
+    return IssuerRules(document.id(path, "org", ""), frozenset(organizations), roles, names, grants)
+
+
+def _listed(
+    document: "_Document", path: Path_, table: Mapping[str, Any], key: str, allowed: frozenset[str]
+) -> frozenset[str]:
+    """A list of known words."""
+    at = document.at((*path, key))
+    words = _texts(table.get(key, []), key, at)
+    for word in words:
+        if word not in allowed:
+            raise _wrong(at, key, word, _one_of(sorted(allowed)))
+    return frozenset(words)
+
+
+def _claim_names(document: "_Document", path: Path_) -> ClaimNames:
+    """`[issuers.claims]`: which claim says what."""
+    path = (*path, "claims")
+    if not document.table(path):
+        return ClaimNames()
+    table = document.entry(path, _CLAIM_NAMES)
+    if "org" in table and "org" in document.get(path[:-1]):
+        raise SettingsError(f"{document.at((*path, 'org'))}: the issuer has a fixed `org`; remove one of both")
+    return ClaimNames(**{name: _claim_path(value, name, document.at((*path, name))) for name, value in table.items()})
+
+
+def _claim_path(value: object, key: str, at: str) -> ClaimPath:
+    """The name of a claim, or the names that lead to one within another."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise _wrong(at, key, value, 'the name of a claim, or a list like ["realm_access", "roles"]')
+    return tuple(names)
+
+
+def _grants(document: "_Document", path: Path_) -> tuple[Grant, ...]:
+    """`[[issuers.grants]]`, in the file's order."""
+    listed = document.get(path).get("grants", [])
+    if not isinstance(listed, list):
+        at = document.at((*path, "grants"))
+        raise _wrong(at, "grants", listed, "tables that begin with [[issuers.grants]]")
+    return tuple(_grant(document, (*path, "grants", index)) for index in range(len(listed)))
+
+
+def _grant(document: "_Document", path: Path_) -> Grant:
+    table = document.entry(path, _GRANT_KEYS)
+    if "claim" not in table:
+        raise SettingsError(f"{document.at(path)}: `claim` is missing")
+    if not any(table.get(name) for name in _RIGHTS):
+        raise SettingsError(f"{document.at(path)}: a grant needs one of {_one_of(_RIGHTS)}")
+    role = document.text(path, "role") if "role" in table else ""
+    if role and role not in ROLES:
+        raise _wrong(document.at((*path, "role")), "role", role, _one_of(sorted(ROLES)))
+    return Grant(
+        claim=_claim_path(table["claim"], "claim", document.at((*path, "claim"))),
+        value=document.text(path, "value"),
+        role=role,
+        permissions=_listed(document, path, table, "permissions", PERMISSIONS),
+        queues=frozenset(_ids(table.get("queues", []), "queues", document.at((*path, "queues")))),
+        divisions=frozenset(_ids(table.get("divisions", []), "divisions", document.at((*path, "divisions")))),
+    )
 
 
 def _take_secret(
@@ -659,6 +775,7 @@ def _check_together(settings: Settings) -> None:
         ("lease_renew_ms", "lease_ms"),
         ("monitor_ping_ms", "monitor_silence_ms"),
         ("monitor_silence_ms", "lease_ms"),
+        ("keys_fresh_ms", "keys_usable_ms"),
     ]
     for smaller, larger in pairs:
         if getattr(settings, smaller) >= getattr(settings, larger):
@@ -748,7 +865,7 @@ def _lines(text: str) -> dict[Path_, int]:
     for number, line in enumerate(text.splitlines(), start=1):
         header = re.match(r"\s*\[\[(.+?)\]\]\s*(#.*)?$", line) or re.match(r"\s*\[(.+?)\]\s*(#.*)?$", line)
         if header:
-            table = _path(header[1])
+            table = _numbered(_path(header[1]), counts)
             if line.lstrip().startswith("[["):
                 counts[table] = counts.get(table, -1) + 1
                 found.setdefault(table, number)
@@ -761,6 +878,16 @@ def _lines(text: str) -> dict[Path_, int]:
         for length in range(1, len(table) + 1) if header else ():
             found.setdefault(table[:length], number)
     return found
+
+
+def _numbered(table: Path_, counts: Mapping[Path_, int]) -> Path_:
+    """A header's path with the numbers of the tables above it: `issuers.claims` belongs to the last of `[[issuers]]`."""
+    found: Path_ = ()
+    for name in table[:-1]:
+        found = (*found, name)
+        if found in counts:
+            found = (*found, counts[found])
+    return (*found, *table[-1:])
 
 
 def _key_path(line: str) -> Path_:
