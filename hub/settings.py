@@ -106,6 +106,28 @@ class IssuerSettings:
     rules: IssuerRules = field(default_factory=IssuerRules)
 
 
+@dataclass(frozen=True, slots=True)
+class SignInSettings:
+    """
+    How people sign in in a browser: with which of the issuers (OpenID Connect), and as which of its clients.
+
+    `public_url` is the hub's own origin as browsers see it, without a path; `client_secret` None: a public client.
+    `discovery_url` is where the issuer describes itself.
+    """
+
+    issuer: str
+    client_id: str
+    public_url: str
+    discovery_url: str
+    client_secret: bytes | None = field(default=None, repr=False)
+    scopes: tuple[str, ...] = ("openid", "profile")
+
+    @property
+    def secure(self) -> bool:
+        """True where browsers reach the hub by https, so that cookies are for that alone."""
+        return self.public_url.startswith("https://")
+
+
 def _option(
     default: _T, meaning: str, *, zero: str = "", top: bool = False, most: int = _INT_MAX, shown: bool = True
 ) -> _T:
@@ -180,8 +202,13 @@ class Settings:
     keys_fresh_ms: int = _option(300_000, "how long a key is still taken that its issuer has withdrawn")
     keys_usable_ms: int = _option(3_600_000, "how long an issuer's keys are taken while it can't be reached")
     keys_again_ms: int = _option(30_000, "time after which an issuer is asked again for a key that it didn't have")
+    sign_in_ms: int = _option(600_000, "time a person has to sign in at the identity provider")
+    sign_ins_per_minute: int = _option(120, "sign-ins begun a minute from one network address")
+    signed_in_ms: int = _option(8 * 3_600_000, "time after which somebody must sign in again")
+    signed_in_idle_ms: int = _option(1_800_000, "time without an open page after which a sign-in is over")
 
     issuers: tuple[IssuerSettings, ...] = ()
+    sign_in: SignInSettings | None = None
     queues: Mapping[str, QueueSettings] = field(default_factory=lambda: MappingProxyType({}))
     channels: Mapping[str, ChannelSettings] = field(default_factory=lambda: MappingProxyType({}))
     people: Mapping[str, PersonSettings] = field(default_factory=lambda: MappingProxyType({}))
@@ -223,14 +250,21 @@ class Settings:
             )
 
 
-_STRUCTURED = ("issuers", "queues", "channels", "people")
+_STRUCTURED = ("issuers", "queues", "channels", "people", "sign_in")
 _OPTIONS: Mapping[str, dataclasses.Field[Any]] = {
     f.name: f for f in dataclasses.fields(Settings) if "top" in f.metadata
 }
 TOP_LEVEL: tuple[str, ...] = tuple(name for name, f in _OPTIONS.items() if f.metadata["top"])
 LIMITS: tuple[str, ...] = tuple(name for name, f in _OPTIONS.items() if not f.metadata["top"])
 # Variables that belong to the programs, not to a field.
-PROGRAM_VARIABLES: Final = ("HUB_CONFIG", "HUB_TOKEN_SECRET", "HUB_URL", "HUB_TOKEN", "HUB_PERSONAS")
+PROGRAM_VARIABLES: Final = (
+    "HUB_CONFIG",
+    "HUB_TOKEN_SECRET",
+    "HUB_SIGN_IN_SECRET",
+    "HUB_URL",
+    "HUB_TOKEN",
+    "HUB_PERSONAS",
+)
 
 
 def load(
@@ -276,6 +310,9 @@ def build(
     for key, raw, at in _typed(env, flags or {}):
         values[key], sources[key] = _from_text(key, raw, at), at
     _take_secret(document, env, read, values, sources)
+    if "sign_in" in document.values:
+        values["sign_in"] = _sign_in(document, env, read or _read, values.get("issuers", ()))
+        sources["sign_in"] = document.at(("sign_in",))
     settings = Settings(**values, sources=MappingProxyType(sources))
     _check_together(settings)
     return settings
@@ -360,6 +397,8 @@ def describe(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
     yield "token_secret", secret, settings.source("token_secret"), "signs and checks the hub's own tokens"
     for index, issuer in enumerate(settings.issuers):
         yield from _described(f"issuers.{index}", issuer, settings.source("issuers"))
+    if settings.sign_in is not None:
+        yield from _described("sign_in", settings.sign_in, settings.source("sign_in"))
     for table in ("queues", "channels", "people"):
         for key, entry in getattr(settings, table).items():
             yield from _described(f"{table}.{key}", entry, settings.source(f"{table}.{key}"))
@@ -385,6 +424,8 @@ def _shown(value: object) -> str:
             return str(value).lower()
         case int():
             return str(value)
+        case bytes():
+            return "set"
         case tuple():
             return "[" + ", ".join(_shown(item) for item in value) + "]"
         case frozenset():
@@ -738,6 +779,75 @@ def _grant(document: "_Document", path: Path_) -> Grant:
         queues=frozenset(_ids(table.get("queues", []), "queues", document.at((*path, "queues")))),
         divisions=frozenset(_ids(table.get("divisions", []), "divisions", document.at((*path, "divisions")))),
     )
+
+
+# Signing in in a browser.
+
+_SIGN_IN_KEYS = ("issuer", "client_id", "client_secret_file", "public_url", "discovery_url", "scopes")
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def _sign_in(
+    document: "_Document",
+    env: Mapping[str, str],
+    read: Callable[[Path], bytes],
+    issuers: Sequence[IssuerSettings],
+) -> SignInSettings:
+    """`[sign_in]`; the client's secret is that of the environment, else of the file it names, else there is none."""
+    path: Path_ = ("sign_in",)
+    table = document.table(path)
+    if "client_secret" in table:
+        at = document.at((*path, "client_secret"))
+        raise SettingsError(f"{at}: a secret doesn't stand in this file; use HUB_SIGN_IN_SECRET or client_secret_file")
+    document.entry(path, _SIGN_IN_KEYS)
+    issuer = document.text(path, "issuer")
+    if issuer not in [one.issuer for one in issuers]:
+        known = _one_of([one.issuer for one in issuers]) or "none is configured"
+        raise _wrong(document.at((*path, "issuer")), "issuer", issuer, f"one of [[issuers]]: {known}")
+    scopes = _texts(table.get("scopes", ["openid", "profile"]), "scopes", document.at((*path, "scopes")))
+    if "openid" not in scopes or not all(re.fullmatch(r"[!#-\[\]-~]+", scope) for scope in scopes):
+        raise _wrong(document.at((*path, "scopes")), "scopes", list(scopes), "a list of words, one of them openid")
+    discovery = document.text(path, "discovery_url", issuer.rstrip("/") + "/.well-known/openid-configuration")
+    if not re.match(r"https?://[^/\s]", discovery):
+        at = document.at((*path, "discovery_url" if "discovery_url" in table else "issuer"))
+        raise _wrong(at, "discovery_url", discovery, "an address that begins with https://")
+    return SignInSettings(
+        issuer=issuer,
+        client_id=document.text(path, "client_id"),
+        public_url=_public_url(document, path),
+        discovery_url=discovery,
+        client_secret=_client_secret(document, path, env, read),
+        scopes=scopes,
+    )
+
+
+def _public_url(document: "_Document", path: Path_) -> str:
+    """An origin, written as browsers write it, since it is compared with what they say."""
+    url, at = document.text(path, "public_url"), document.at((*path, "public_url"))
+    found = re.fullmatch(r"(https?)://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(?::([1-9][0-9]{0,4}))?", url)
+    if not found or found[3] == {"https": "443", "http": "80"}[found[1]]:
+        wanted = "an origin like https://hub.example.com: small letters, no path, no port that goes without saying"
+        raise _wrong(at, "public_url", url, wanted)
+    if found[1] == "http" and found[2] not in _LOOPBACK:
+        raise _wrong(at, "public_url", url, "https://, or http:// of this very machine")
+    return url
+
+
+def _client_secret(
+    document: "_Document", path: Path_, env: Mapping[str, str], read: Callable[[Path], bytes]
+) -> bytes | None:
+    if env.get("HUB_SIGN_IN_SECRET"):
+        return env["HUB_SIGN_IN_SECRET"].encode(errors="surrogateescape")
+    if "client_secret_file" not in document.get(path):
+        return None
+    at = document.at((*path, "client_secret_file"))
+    try:
+        secret = read(document.beside(document.text(path, "client_secret_file"))).strip()
+    except SettingsError as error:
+        raise SettingsError(f"{at}: {error}") from None
+    if not secret:
+        raise SettingsError(f"{at}: the file is empty")
+    return secret
 
 
 def _take_secret(

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
-CLIENT, CLIENT_SECRET = "console", "a client's secret"
+CLIENT, CLIENT_SECRET = "console", "a-client-secret-for-tests-only"
 SLOW_S = 30.0
 
 
