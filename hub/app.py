@@ -17,10 +17,12 @@ from hub.channels.outbox import Outbox
 from hub.domain.errors import Refused
 from hub.edge.auth import Authenticator
 from hub.edge.http import make_http, make_metrics
+from hub.edge.openid import require_extra
 from hub.edge.parts import Parts
 from hub.edge.socket import Door, serve_socket
 from hub.edge.transport import HttpFront, Lobby
 from hub.edge.turn import Turn
+from hub.edge.web_sessions import WebSessions
 from hub.fanout.node import Node
 from hub.protocol.close import Close
 from hub.service.conversations import Conversations
@@ -32,6 +34,7 @@ from hub.store.connection import Unavailable
 from hub.store.embedded import Embedded
 from hub.store.keys import new_id
 from hub.store.redis_store import SCRIPTS, RandomIds, RedisStore
+from hub.store.signed_in import SignedIn
 from hub.store.topology import Primaries
 
 log = logging.getLogger(__name__)
@@ -68,13 +71,16 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
         ids=ids,
         authenticator=Authenticator(settings),
         turn=Turn(node.meter, settings.hub_frame_bytes_max),
+        web=WebSessions(settings, SignedIn(store), node) if settings.sign_in is not None else None,
     )
     try:
         await primaries.believed()
         await node.start()
+        await parts.authenticator.start()
         parts.outbox.start()
         yield parts
     finally:
+        await parts.authenticator.stop()
         parts.outbox.stop()
         await node.stop()
         await primaries.aclose()
@@ -109,6 +115,7 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> int:
         SettingsError: An address is in use, or the store's can't be reached.
         EmbeddedError: The embedded store can't be started.
     """
+    require_extra(settings)
     public = bind(settings.host, settings.port)
     try:
         listen = settings.metrics_address

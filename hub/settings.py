@@ -22,6 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from hub.domain.claims import ClaimNames, ClaimPath, Grant, IssuerRules
 from hub.domain.grants import EVERYTHING, PERMISSIONS, ROLES
 
 SECRET_BYTES_MIN: Final = 32
@@ -92,11 +93,39 @@ class PersonSettings:
 
 @dataclass(frozen=True, slots=True)
 class IssuerSettings:
-    """An identity provider whose tokens are taken; its keys (JWKS) come from exactly one of URL and file."""
+    """
+    An identity provider whose tokens are taken; its keys (JWKS) come from exactly one of URL and file.
+
+    `audience` is what its tokens call this hub (`aud`); `rules` say whom it may speak for, and what its claims mean.
+    """
 
     issuer: str
     jwks_url: str | None = None
     jwks_file: Path | None = None
+    audience: str = "hub"
+    rules: IssuerRules = field(default_factory=IssuerRules)
+
+
+@dataclass(frozen=True, slots=True)
+class SignInSettings:
+    """
+    How people sign in in a browser: with which of the issuers (OpenID Connect), and as which of its clients.
+
+    `public_url` is the hub's own origin as browsers see it, without a path; `client_secret` None: a public client.
+    `discovery_url` is where the issuer describes itself.
+    """
+
+    issuer: str
+    client_id: str
+    public_url: str
+    discovery_url: str
+    client_secret: bytes | None = field(default=None, repr=False)
+    scopes: tuple[str, ...] = ("openid", "profile")
+
+    @property
+    def secure(self) -> bool:
+        """True where browsers reach the hub by https, so that cookies are for that alone."""
+        return self.public_url.startswith("https://")
 
 
 def _option(
@@ -119,7 +148,9 @@ class Settings:
     redis_url: str | None = _option(None, "the store; unset: an embedded one in data_dir", top=True, shown=False)
     data_dir: Path = _option(Path(".hub"), "folder of the embedded store", top=True)
     key_prefix: str = _option("hub", "first part of every key in the store", top=True)
-    origins: tuple[str, ...] = _option((), "browser origins allowed besides the hub's own", top=True)
+    origins: tuple[str, ...] = _option(
+        (), "browser origins allowed, exactly these; none: the host that was asked for", top=True
+    )
     loop_engine: str = _option("auto", "event loop: auto takes uvloop where installed", top=True)
     socket_driver: str = _option("lean", "sockets: lean, or asgi for uvicorn's own class", top=True)
     token_secret: bytes | None = field(
@@ -168,8 +199,16 @@ class Settings:
     list_rows_max: int = _option(2_000, "rows looked at for one list request")
     ticket_ms: int = _option(30_000, "how long a ticket can be used")
     request_memory_ms: int = _option(600_000, "how long the answer to a `req` is remembered")
+    keys_fresh_ms: int = _option(300_000, "how long a key is still taken that its issuer has withdrawn")
+    keys_usable_ms: int = _option(3_600_000, "how long an issuer's keys are taken while it can't be reached")
+    keys_again_ms: int = _option(30_000, "time after which an issuer is asked again for a key that it didn't have")
+    sign_in_ms: int = _option(600_000, "time a person has to sign in at the identity provider")
+    sign_ins_per_minute: int = _option(120, "sign-ins begun a minute from one network address")
+    signed_in_ms: int = _option(8 * 3_600_000, "time after which somebody must sign in again")
+    signed_in_idle_ms: int = _option(1_800_000, "time without an open page after which a sign-in is over")
 
     issuers: tuple[IssuerSettings, ...] = ()
+    sign_in: SignInSettings | None = None
     queues: Mapping[str, QueueSettings] = field(default_factory=lambda: MappingProxyType({}))
     channels: Mapping[str, ChannelSettings] = field(default_factory=lambda: MappingProxyType({}))
     people: Mapping[str, PersonSettings] = field(default_factory=lambda: MappingProxyType({}))
@@ -211,14 +250,21 @@ class Settings:
             )
 
 
-_STRUCTURED = ("issuers", "queues", "channels", "people")
+_STRUCTURED = ("issuers", "queues", "channels", "people", "sign_in")
 _OPTIONS: Mapping[str, dataclasses.Field[Any]] = {
     f.name: f for f in dataclasses.fields(Settings) if "top" in f.metadata
 }
 TOP_LEVEL: tuple[str, ...] = tuple(name for name, f in _OPTIONS.items() if f.metadata["top"])
 LIMITS: tuple[str, ...] = tuple(name for name, f in _OPTIONS.items() if not f.metadata["top"])
 # Variables that belong to the programs, not to a field.
-PROGRAM_VARIABLES: Final = ("HUB_CONFIG", "HUB_TOKEN_SECRET", "HUB_URL", "HUB_TOKEN", "HUB_PERSONAS")
+PROGRAM_VARIABLES: Final = (
+    "HUB_CONFIG",
+    "HUB_TOKEN_SECRET",
+    "HUB_SIGN_IN_SECRET",
+    "HUB_URL",
+    "HUB_TOKEN",
+    "HUB_PERSONAS",
+)
 
 
 def load(
@@ -264,6 +310,9 @@ def build(
     for key, raw, at in _typed(env, flags or {}):
         values[key], sources[key] = _from_text(key, raw, at), at
     _take_secret(document, env, read, values, sources)
+    if "sign_in" in document.values:
+        values["sign_in"] = _sign_in(document, env, read or _read, values.get("issuers", ()))
+        sources["sign_in"] = document.at(("sign_in",))
     settings = Settings(**values, sources=MappingProxyType(sources))
     _check_together(settings)
     return settings
@@ -348,6 +397,8 @@ def describe(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
     yield "token_secret", secret, settings.source("token_secret"), "signs and checks the hub's own tokens"
     for index, issuer in enumerate(settings.issuers):
         yield from _described(f"issuers.{index}", issuer, settings.source("issuers"))
+    if settings.sign_in is not None:
+        yield from _described("sign_in", settings.sign_in, settings.source("sign_in"))
     for table in ("queues", "channels", "people"):
         for key, entry in getattr(settings, table).items():
             yield from _described(f"{table}.{key}", entry, settings.source(f"{table}.{key}"))
@@ -355,7 +406,14 @@ def describe(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
 
 def _described(path: str, entry: Any, origin: str) -> Iterator[tuple[str, str, str, str]]:
     for item in dataclasses.fields(entry):
-        yield f"{path}.{item.name}", _shown(getattr(entry, item.name)), origin, ""
+        value, name = getattr(entry, item.name), f"{path}.{item.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _described(path if item.name == "rules" else name, value, origin)
+        elif item.name == "grants":
+            for index, grant in enumerate(value):
+                yield from _described(f"{name}.{index}", grant, origin)
+        else:
+            yield name, _shown(value), origin, ""
 
 
 def _shown(value: object) -> str:
@@ -366,8 +424,12 @@ def _shown(value: object) -> str:
             return str(value).lower()
         case int():
             return str(value)
+        case bytes():
+            return "set"
         case tuple():
             return "[" + ", ".join(_shown(item) for item in value) + "]"
+        case frozenset():
+            return _shown(tuple(sorted(value)))
         case _:
             return f'"{_without_password(str(value))}"'
 
@@ -610,18 +672,182 @@ def _issuers(document: "_Document") -> tuple[IssuerSettings, ...]:
 
 def _issuer(document: "_Document", index: int) -> IssuerSettings:
     path: Path_ = ("issuers", index)
-    table = document.entry(path, ["issuer", "jwks_url", "jwks_file"])
+    table = document.entry(path, _ISSUER_KEYS)
     name = document.text(path, "issuer")
     if name == "hub":
         raise _wrong(document.at((*path, "issuer")), "issuer", name, "another name: `hub` is the hub's own secret")
     if ("jwks_url" in table) == ("jwks_file" in table):
         raise SettingsError(f"{document.at(path)}: an issuer needs either jwks_url or jwks_file")
+    audience, rules = document.text(path, "audience", "hub"), _rules(document, path, table)
     if "jwks_file" in table:
-        return IssuerSettings(issuer=name, jwks_file=document.beside(document.text(path, "jwks_file")))
+        file = document.beside(document.text(path, "jwks_file"))
+        return IssuerSettings(issuer=name, jwks_file=file, audience=audience, rules=rules)
     url = document.text(path, "jwks_url")
     if not re.match(r"https?://[^/\s]", url):
         raise _wrong(document.at((*path, "jwks_url")), "jwks_url", url, "an address that begins with https://")
-    return IssuerSettings(issuer=name, jwks_url=url)
+    return IssuerSettings(issuer=name, jwks_url=url, audience=audience, rules=rules)
+
+
+# Whom an issuer may speak for, and what its claims mean.
+
+_ISSUER_KEYS = ("issuer", "jwks_url", "jwks_file", "audience", "org", "organizations", "roles", "claims", "grants")
+_CLAIM_NAMES = tuple(f.name for f in dataclasses.fields(ClaimNames))
+_GRANT_KEYS = tuple(f.name for f in dataclasses.fields(Grant))
+_RIGHTS = ("role", "permissions", "queues", "divisions")
+
+
+def _rules(document: "_Document", path: Path_, table: Mapping[str, Any]) -> IssuerRules:
+    """The rules of one issuer; one that may speak for no organization is refused."""
+    if ("org" in table) == ("organizations" in table):
+        raise SettingsError(
+            f"{document.at(path)}: an issuer needs either `org` (everybody it speaks of belongs there) or "
+            f'`organizations` (those that its tokens may name; ["*"]: any)'
+        )
+    organizations = _ids(table.get("organizations", []), "organizations", document.at((*path, "organizations")))
+    if "organizations" in table and not organizations:
+        raise _wrong(document.at((*path, "organizations")), "organizations", [], 'ids, or ["*"] for any')
+    roles = _listed(document, path, table, "roles", ROLES) if "roles" in table else ROLES
+    names, grants = _claim_names(document, path), _grants(document, path)
+    if grants:
+        for name in _RIGHTS:
+            if name in document.table((*path, "claims")):
+                at = document.at((*path, "claims", name))
+                raise SettingsError(f"{at}: `{name}` comes from the grants, which this issuer has; remove one of both")
+    elif not roles:
+        raise _wrong(document.at((*path, "roles")), "roles", [], _one_of(sorted(ROLES)))
+    for index, grant in enumerate(grants):
+        if grant.role and grant.role not in roles:
+            at = document.at((*path, "grants", index, "role"))
+            raise _wrong(at, "role", grant.role, f"one of the issuer's roles: {_one_of(sorted(roles))}")
+    return IssuerRules(document.id(path, "org", ""), frozenset(organizations), roles, names, grants)
+
+
+def _listed(
+    document: "_Document", path: Path_, table: Mapping[str, Any], key: str, allowed: frozenset[str]
+) -> frozenset[str]:
+    """A list of known words."""
+    at = document.at((*path, key))
+    words = _texts(table.get(key, []), key, at)
+    for word in words:
+        if word not in allowed:
+            raise _wrong(at, key, word, _one_of(sorted(allowed)))
+    return frozenset(words)
+
+
+def _claim_names(document: "_Document", path: Path_) -> ClaimNames:
+    """`[issuers.claims]`: which claim says what."""
+    path = (*path, "claims")
+    if not document.table(path):
+        return ClaimNames()
+    table = document.entry(path, _CLAIM_NAMES)
+    if "org" in table and "org" in document.get(path[:-1]):
+        raise SettingsError(f"{document.at((*path, 'org'))}: the issuer has a fixed `org`; remove one of both")
+    return ClaimNames(**{name: _claim_path(value, name, document.at((*path, name))) for name, value in table.items()})
+
+
+def _claim_path(value: object, key: str, at: str) -> ClaimPath:
+    """The name of a claim, or the names that lead to one within another."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise _wrong(at, key, value, 'the name of a claim, or a list like ["realm_access", "roles"]')
+    return tuple(names)
+
+
+def _grants(document: "_Document", path: Path_) -> tuple[Grant, ...]:
+    """`[[issuers.grants]]`, in the file's order."""
+    listed = document.get(path).get("grants", [])
+    if not isinstance(listed, list):
+        at = document.at((*path, "grants"))
+        raise _wrong(at, "grants", listed, "tables that begin with [[issuers.grants]]")
+    return tuple(_grant(document, (*path, "grants", index)) for index in range(len(listed)))
+
+
+def _grant(document: "_Document", path: Path_) -> Grant:
+    table = document.entry(path, _GRANT_KEYS)
+    if "claim" not in table:
+        raise SettingsError(f"{document.at(path)}: `claim` is missing")
+    if not any(table.get(name) for name in _RIGHTS):
+        raise SettingsError(f"{document.at(path)}: a grant needs one of {_one_of(_RIGHTS)}")
+    role = document.text(path, "role") if "role" in table else ""
+    if role and role not in ROLES:
+        raise _wrong(document.at((*path, "role")), "role", role, _one_of(sorted(ROLES)))
+    return Grant(
+        claim=_claim_path(table["claim"], "claim", document.at((*path, "claim"))),
+        value=document.text(path, "value"),
+        role=role,
+        permissions=_listed(document, path, table, "permissions", PERMISSIONS),
+        queues=frozenset(_ids(table.get("queues", []), "queues", document.at((*path, "queues")))),
+        divisions=frozenset(_ids(table.get("divisions", []), "divisions", document.at((*path, "divisions")))),
+    )
+
+
+# Signing in in a browser.
+
+_SIGN_IN_KEYS = ("issuer", "client_id", "client_secret_file", "public_url", "discovery_url", "scopes")
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def _sign_in(
+    document: "_Document",
+    env: Mapping[str, str],
+    read: Callable[[Path], bytes],
+    issuers: Sequence[IssuerSettings],
+) -> SignInSettings:
+    """`[sign_in]`; the client's secret is that of the environment, else of the file it names, else there is none."""
+    path: Path_ = ("sign_in",)
+    table = document.table(path)
+    if "client_secret" in table:
+        at = document.at((*path, "client_secret"))
+        raise SettingsError(f"{at}: a secret doesn't stand in this file; use HUB_SIGN_IN_SECRET or client_secret_file")
+    document.entry(path, _SIGN_IN_KEYS)
+    issuer = document.text(path, "issuer")
+    if issuer not in [one.issuer for one in issuers]:
+        known = _one_of([one.issuer for one in issuers]) or "none is configured"
+        raise _wrong(document.at((*path, "issuer")), "issuer", issuer, f"one of [[issuers]]: {known}")
+    scopes = _texts(table.get("scopes", ["openid", "profile"]), "scopes", document.at((*path, "scopes")))
+    if "openid" not in scopes or not all(re.fullmatch(r"[!#-\[\]-~]+", scope) for scope in scopes):
+        raise _wrong(document.at((*path, "scopes")), "scopes", list(scopes), "a list of words, one of them openid")
+    discovery = document.text(path, "discovery_url", issuer.rstrip("/") + "/.well-known/openid-configuration")
+    if not re.match(r"https?://[^/\s]", discovery):
+        at = document.at((*path, "discovery_url" if "discovery_url" in table else "issuer"))
+        raise _wrong(at, "discovery_url", discovery, "an address that begins with https://")
+    return SignInSettings(
+        issuer=issuer,
+        client_id=document.text(path, "client_id"),
+        public_url=_public_url(document, path),
+        discovery_url=discovery,
+        client_secret=_client_secret(document, path, env, read),
+        scopes=scopes,
+    )
+
+
+def _public_url(document: "_Document", path: Path_) -> str:
+    """An origin, written as browsers write it, since it is compared with what they say."""
+    url, at = document.text(path, "public_url"), document.at((*path, "public_url"))
+    found = re.fullmatch(r"(https?)://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(?::([1-9][0-9]{0,4}))?", url)
+    if not found or found[3] == {"https": "443", "http": "80"}[found[1]]:
+        wanted = "an origin like https://hub.example.com: small letters, no path, no port that goes without saying"
+        raise _wrong(at, "public_url", url, wanted)
+    if found[1] == "http" and found[2] not in _LOOPBACK:
+        raise _wrong(at, "public_url", url, "https://, or http:// of this very machine")
+    return url
+
+
+def _client_secret(
+    document: "_Document", path: Path_, env: Mapping[str, str], read: Callable[[Path], bytes]
+) -> bytes | None:
+    if env.get("HUB_SIGN_IN_SECRET"):
+        return env["HUB_SIGN_IN_SECRET"].encode(errors="surrogateescape")
+    if "client_secret_file" not in document.get(path):
+        return None
+    at = document.at((*path, "client_secret_file"))
+    try:
+        secret = read(document.beside(document.text(path, "client_secret_file"))).strip()
+    except SettingsError as error:
+        raise SettingsError(f"{at}: {error}") from None
+    if not secret:
+        raise SettingsError(f"{at}: the file is empty")
+    return secret
 
 
 def _take_secret(
@@ -659,6 +885,7 @@ def _check_together(settings: Settings) -> None:
         ("lease_renew_ms", "lease_ms"),
         ("monitor_ping_ms", "monitor_silence_ms"),
         ("monitor_silence_ms", "lease_ms"),
+        ("keys_fresh_ms", "keys_usable_ms"),
     ]
     for smaller, larger in pairs:
         if getattr(settings, smaller) >= getattr(settings, larger):
@@ -748,7 +975,7 @@ def _lines(text: str) -> dict[Path_, int]:
     for number, line in enumerate(text.splitlines(), start=1):
         header = re.match(r"\s*\[\[(.+?)\]\]\s*(#.*)?$", line) or re.match(r"\s*\[(.+?)\]\s*(#.*)?$", line)
         if header:
-            table = _path(header[1])
+            table = _numbered(_path(header[1]), counts)
             if line.lstrip().startswith("[["):
                 counts[table] = counts.get(table, -1) + 1
                 found.setdefault(table, number)
@@ -761,6 +988,16 @@ def _lines(text: str) -> dict[Path_, int]:
         for length in range(1, len(table) + 1) if header else ():
             found.setdefault(table[:length], number)
     return found
+
+
+def _numbered(table: Path_, counts: Mapping[Path_, int]) -> Path_:
+    """A header's path with the numbers of the tables above it: `issuers.claims` belongs to the last of `[[issuers]]`."""
+    found: Path_ = ()
+    for name in table[:-1]:
+        found = (*found, name)
+        if found in counts:
+            found = (*found, counts[found])
+    return (*found, *table[-1:])
 
 
 def _key_path(line: str) -> Path_:

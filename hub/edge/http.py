@@ -20,8 +20,10 @@ from hub.domain.decide import unknown, visible
 from hub.domain.errors import Refused
 from hub.domain.events import MonitorStarted, TakenOver
 from hub.domain.grants import Person
+from hub.edge.browser import identify
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
+from hub.edge.sign_in import sign_in_routes
 from hub.fanout.node import Node
 from hub.metrics import Meter
 from hub.protocol.close import HTTP_STATUS
@@ -59,12 +61,6 @@ def error(refused: Refused) -> Response:
     return Response(encode_error(None, refused), status, media_type="application/json", headers=headers)
 
 
-def bearer(request: Request) -> str:
-    """The bearer token of a request, empty where there is none (RFC 6750, section 2.1)."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
-
-
 class Http:
     """The routes of the protocol's section 6."""
 
@@ -73,7 +69,7 @@ class Http:
 
     async def person(self, request: Request, *roles: str) -> Person:
         """Who asks. Raises Refused `unauthenticated`, or `not_permitted` for another role."""
-        person = await self.parts.identify_bearer(bearer(request))
+        person = await identify(self.parts, request)
         if roles and person.role not in roles:
             raise Refused("not_permitted", f"This isn't for the role {person.role}.")
         return person
@@ -119,6 +115,8 @@ class Http:
         kind, value = ("sub", wanted.sub) if wanted.sub is not None else ("jti", wanted.jti)
         assert value is not None
         await self.parts.store.revoke(person.org, kind, value, self.parts.node.now_ms())
+        if kind == "jti" and self.parts.web is not None:
+            await self.parts.web.revoked(person.org, value)
         await self.parts.node.beat()  # here at once; the other nodes look every second
         return answer({})
 
@@ -343,6 +341,7 @@ def make_http(parts: Parts) -> Starlette:
         Route("/readyz", http.readyz, methods=["GET"]),
         Route("/metrics", _guarded(http.admin_metrics), methods=["GET"]),
         *page_routes(parts),
+        *sign_in_routes(parts),
     ]
     return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
 

@@ -558,6 +558,28 @@ class TicketAnswer(TypedDict):
     expires_at: int
 
 
+class SignedInUser(TypedDict):
+    """Whoever has signed in with a browser."""
+
+    id: str
+    name: str
+
+
+class SessionAnswer(TypedDict):
+    """A browser's session; `user` is null, and nothing else is there, where nobody has signed in."""
+
+    user: SignedInUser | None
+    role: NotRequired[str]
+    session: NotRequired[str]
+    expires_at: NotRequired[int]
+
+
+class SignOutAnswer(TypedDict):
+    """Where the browser ends its session at the identity provider; null where it needn't or can't."""
+
+    redirect: str | None
+
+
 class RevocationRequest(TypedDict):
     """Whom, or which token, to cut off: exactly one of both."""
 
