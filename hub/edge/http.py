@@ -19,6 +19,7 @@ from starlette.routing import Route
 from hub.domain.decide import unknown, visible
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
+from hub.edge.files import file_routes
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
 from hub.fanout.node import Node
@@ -338,6 +339,7 @@ def make_http(parts: Parts) -> Starlette:
         Route("/healthz", http.healthz, methods=["GET"]),
         Route("/readyz", http.readyz, methods=["GET"]),
         Route("/metrics", _guarded(http.admin_metrics), methods=["GET"]),
+        *file_routes(parts),
         *page_routes(parts),
     ]
     return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
