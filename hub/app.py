@@ -26,12 +26,16 @@ from hub.edge.web_sessions import WebSessions
 from hub.fanout.node import Node
 from hub.protocol.close import Close
 from hub.service.conversations import Conversations
+from hub.service.files import Files
 from hub.service.history import History
 from hub.service.ingest import Ingest
 from hub.service.messaging import Messaging
 from hub.settings import Settings, SettingsError, bind
 from hub.store.connection import Unavailable
 from hub.store.embedded import Embedded
+from hub.store.file_folder import FolderBlobs
+from hub.store.file_index import RedisFileIndex
+from hub.store.intake import Intake
 from hub.store.keys import new_id
 from hub.store.redis_store import SCRIPTS, RandomIds, RedisStore
 from hub.store.signed_in import SignedIn
@@ -59,19 +63,24 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
     conversations = Conversations(store, settings, ids.new, ids.tag)
     ingest = Ingest(store, conversations, settings, ids)
     node = Node(settings, store, conversations, ingest, ids, new_id("nod", 0))
+    history = History(store, conversations, settings.list_rows_max)
+    files, intake = await make_files(settings, store, history, ids)
+    node.before_erase.append(files.forget)
     parts = Parts(
         settings=settings,
         store=store,
         node=node,
         conversations=conversations,
         ingest=ingest,
-        messaging=Messaging(store, conversations, ids),
-        history=History(store, conversations, settings.list_rows_max),
+        messaging=Messaging(store, conversations, ids, files),
+        history=history,
         outbox=Outbox(node),
         ids=ids,
         authenticator=Authenticator(settings),
         turn=Turn(node.meter, settings.hub_frame_bytes_max),
         web=WebSessions(settings, SignedIn(store), node) if settings.sign_in is not None else None,
+        files=files,
+        intake=intake,
     )
     try:
         await primaries.believed()
@@ -84,6 +93,42 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
         parts.outbox.stop()
         await node.stop()
         await primaries.aclose()
+
+
+async def make_files(settings: Settings, store: RedisStore, history: History, ids: RandomIds) -> tuple[Files, Intake]:
+    """
+    Where files are kept and how they come in.
+
+    Raises:
+        SettingsError: The folder can't be used, or there is no such scanner.
+    """
+    blobs = FolderBlobs(settings.files_dir)
+    intake = Intake(
+        settings.files_dir,
+        bytes_max=settings.file_bytes_max,
+        upload_ms=settings.file_transfer_ms,
+        scan_command=settings.files.scan_command,
+        scan_ms=settings.file_scan_ms,
+    )
+    try:
+        await asyncio.to_thread(intake.check_scanner)
+    except OSError as error:
+        raise SettingsError(f"{settings.source('files')}: files can't be scanned: {error}") from None
+    if settings.files.dir is not None:  # the default folder may never be needed, and its disk be read-only
+        try:
+            await asyncio.to_thread(intake.prepare)
+        except OSError as error:
+            raise SettingsError(f"{settings.source('files')}: files can't be kept there: {error}") from None
+    files = Files(
+        RedisFileIndex(store),
+        blobs,
+        history,
+        ids,
+        count_max=settings.files_per_conversation,
+        org_bytes_max=settings.files_org_bytes_max,
+        link_ms=settings.file_link_ms,
+    )
+    return files, intake
 
 
 def make_app(parts: Parts, door: Door) -> Any:

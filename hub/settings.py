@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from hub.domain.claims import ClaimNames, ClaimPath, Grant, IssuerRules
+from hub.domain.files import TYPES
 from hub.domain.grants import EVERYTHING, PERMISSIONS, ROLES
 
 SECRET_BYTES_MIN: Final = 32
@@ -128,6 +129,24 @@ class SignInSettings:
         return self.public_url.startswith("https://")
 
 
+@dataclass(frozen=True, slots=True)
+class FilesSettings:
+    """
+    Files of conversations: the folder (None: `files` in `data_dir`) or S3 bucket they are kept in, the media types that are
+    taken, and the scanner's argv (empty: none).
+
+    `s3_bucket` empty: the folder; `s3_endpoint` empty: Amazon's own. Credentials come from the environment (`AWS_*`) alone.
+    """
+
+    dir: Path | None = None
+    s3_bucket: str = ""
+    s3_prefix: str = "hub"
+    s3_endpoint: str = ""
+    s3_region: str = ""
+    types: tuple[str, ...] = tuple(TYPES)
+    scan_command: tuple[str, ...] = ()
+
+
 def _option(
     default: _T, meaning: str, *, zero: str = "", top: bool = False, most: int = _INT_MAX, shown: bool = True
 ) -> _T:
@@ -207,6 +226,16 @@ class Settings:
     signed_in_ms: int = _option(8 * 3_600_000, "time after which somebody must sign in again")
     signed_in_idle_ms: int = _option(1_800_000, "time without an open page after which a sign-in is over")
 
+    file_bytes_max: int = _option(20_971_520, "size of one file")
+    files_per_conversation: int = _option(100, "files of one conversation")
+    files_org_bytes_max: int = _option(10_737_418_240, "bytes of all files of an organization")
+    file_transfer_ms: int = _option(300_000, "longest time in which a file must have come, or have been fetched")
+    file_uploads_max: int = _option(64, "files that arrive at one node at a time")
+    file_uploads_per_user: int = _option(3, "files that arrive from one person at a time, at one node")
+    file_link_ms: int = _option(60_000, "how long a signed address opens a file")
+    file_scan_ms: int = _option(30_000, "longest time for which the virus scanner may look at one file")
+
+    files: FilesSettings = FilesSettings()
     issuers: tuple[IssuerSettings, ...] = ()
     sign_in: SignInSettings | None = None
     queues: Mapping[str, QueueSettings] = field(default_factory=lambda: MappingProxyType({}))
@@ -232,6 +261,11 @@ class Settings:
         return self.sources.get(name, "default")
 
     @property
+    def files_dir(self) -> Path:
+        """Where files are kept, or pass through on their way to a bucket."""
+        return self.files.dir if self.files.dir is not None else self.data_dir / "files"
+
+    @property
     def metrics_address(self) -> tuple[str, int] | None:
         """Host and port of the metrics' own address; None where it is switched off."""
         return parse_address(self.metrics_listen) if self.metrics_listen else None
@@ -250,7 +284,7 @@ class Settings:
             )
 
 
-_STRUCTURED = ("issuers", "queues", "channels", "people", "sign_in")
+_STRUCTURED = ("issuers", "queues", "channels", "people", "sign_in", "files")
 _OPTIONS: Mapping[str, dataclasses.Field[Any]] = {
     f.name: f for f in dataclasses.fields(Settings) if "top" in f.metadata
 }
@@ -399,6 +433,7 @@ def describe(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
         yield from _described(f"issuers.{index}", issuer, settings.source("issuers"))
     if settings.sign_in is not None:
         yield from _described("sign_in", settings.sign_in, settings.source("sign_in"))
+    yield from _described("files", settings.files, settings.source("files"))
     for table in ("queues", "channels", "people"):
         for key, entry in getattr(settings, table).items():
             yield from _described(f"{table}.{key}", entry, settings.source(f"{table}.{key}"))
@@ -601,6 +636,8 @@ def _structured(document: "_Document") -> Iterator[tuple[str, Any, str]]:
             yield f"{table}.{key}", None, document.at((table, key))
         if made:
             yield table, MappingProxyType(made), document.at((table,))
+    if "files" in document.values:
+        yield "files", _files(document), document.at(("files",))
     if "issuers" in document.values:
         yield "issuers", _issuers(document), document.at(("issuers",))
 
@@ -655,6 +692,29 @@ def _person(document: "_Document", key: str) -> PersonSettings:
         permissions=permissions,
         queues=_ids(table.get("queues", []), "queues", document.at((*path, "queues"))),
         divisions=_ids(table.get("divisions", []), "divisions", document.at((*path, "divisions"))),
+    )
+
+
+def _files(document: "_Document") -> FilesSettings:
+    path: Path_ = ("files",)
+    table = document.entry(path, [f.name for f in dataclasses.fields(FilesSettings)])
+    types = _texts(table.get("types", list(TYPES)), "types", document.at((*path, "types")))
+    stranger = next((one for one in types if one not in TYPES), None)
+    if stranger is not None or not types:
+        raise _wrong(document.at((*path, "types")), "types", stranger or types, _one_of(list(TYPES)))
+    if "s3_endpoint" in table and not re.match(r"https?://[^/\s]", document.text(path, "s3_endpoint")):
+        at = document.at((*path, "s3_endpoint"))
+        raise _wrong(at, "s3_endpoint", table["s3_endpoint"], "an address that begins with https://")
+    texts = {
+        name: document.text(path, name)
+        for name in ("s3_bucket", "s3_prefix", "s3_endpoint", "s3_region")
+        if name in table
+    }
+    return FilesSettings(
+        dir=document.beside(document.text(path, "dir")) if "dir" in table else None,
+        types=types,
+        scan_command=_texts(table.get("scan_command", []), "scan_command", document.at((*path, "scan_command"))),
+        **texts,
     )
 
 

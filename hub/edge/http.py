@@ -21,6 +21,7 @@ from hub.domain.errors import Refused
 from hub.domain.events import MonitorStarted, TakenOver
 from hub.domain.grants import Person
 from hub.edge.browser import identify
+from hub.edge.files import file_routes
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
 from hub.edge.sign_in import sign_in_routes
@@ -340,6 +341,7 @@ def make_http(parts: Parts) -> Starlette:
         Route("/healthz", http.healthz, methods=["GET"]),
         Route("/readyz", http.readyz, methods=["GET"]),
         Route("/metrics", _guarded(http.admin_metrics), methods=["GET"]),
+        *file_routes(parts),
         *page_routes(parts),
         *sign_in_routes(parts),
     ]

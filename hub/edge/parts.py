@@ -14,11 +14,13 @@ from hub.edge.turn import Turn
 from hub.edge.web_sessions import WebSessions
 from hub.fanout.node import Node
 from hub.service.conversations import Conversations
+from hub.service.files import Files
 from hub.service.history import History
 from hub.service.ids import Ids, new_secret
 from hub.service.ingest import Ingest
 from hub.service.messaging import Messaging
 from hub.settings import Settings
+from hub.store.intake import Intake
 from hub.store.redis_store import RedisStore
 
 TICKET = "tkt_"
@@ -39,6 +41,8 @@ class Parts:
     ids: Ids
     authenticator: Authenticator
     turn: Turn
+    files: Files
+    intake: Intake
     addresses: Counter[str] = field(default_factory=Counter)  # sockets per address
     web: WebSessions | None = None  # people who sign in in their browser, where that is configured
 
