@@ -11,6 +11,7 @@ from hub.channels.outbox import Outbox
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
 from hub.edge.auth import Authenticator
+from hub.edge.quotas import Quotas
 from hub.edge.turn import Turn
 from hub.fanout.node import Node
 from hub.service.conversations import Conversations
@@ -56,6 +57,10 @@ class Parts:
     authenticator: Authenticator
     turn: Turn
     addresses: Counter[str] = field(default_factory=Counter)  # sockets per address
+    quotas: Quotas = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.quotas = Quotas(self.settings)
 
     async def identify(self, token: str) -> Person:
         """
