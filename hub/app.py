@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import signal
@@ -15,7 +16,9 @@ import uvicorn
 
 from hub.channels.outbox import Outbox
 from hub.domain.errors import Refused
+from hub.edge.arrivals import Arrivals
 from hub.edge.auth import Authenticator
+from hub.edge.guard import guarded
 from hub.edge.http import make_http, make_metrics
 from hub.edge.openid import require_extra
 from hub.edge.parts import Parts
@@ -133,7 +136,7 @@ async def make_files(settings: Settings, store: RedisStore, history: History, id
 
 def make_app(parts: Parts, door: Door) -> Any:
     """The ASGI application: sockets by the plain driver, everything else by Starlette."""
-    http = make_http(parts)
+    http = guarded(make_http(parts), door)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
@@ -206,7 +209,8 @@ async def _serve(
     loop.add_signal_handler(signal.SIGINT, interrupted)
     public.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # inherited by what it accepts
     door = Door(parts)
-    server = make_server(make_app(parts, door), door if parts.settings.socket_driver == "lean" else None)
+    arrivals = Arrivals(parts.settings, parts.quotas, door.proxies)
+    server = make_server(make_app(parts, door), door if parts.settings.socket_driver == "lean" else None, arrivals)
     servers = [(server, asyncio.create_task(server.serve(sockets=[public])))]
     if metrics is not None:
         beside = make_server(make_metrics(parts))
@@ -241,13 +245,19 @@ async def _until_stopped(stop: asyncio.Event, embedded: Embedded | None) -> bool
     return False
 
 
-def make_server(app: Any, door: Door | None = None) -> uvicorn.Server:
-    """A server for the application; with a `door` its sockets have the lean driver and the application never sees them."""
+def make_server(app: Any, door: Door | None = None, arrivals: Arrivals | None = None) -> uvicorn.Server:
+    """
+    A server for the application; with a `door` its sockets have the lean driver and the application never sees them.
+
+    Without `arrivals` the default limits hold for connections that don't ask; the metrics' own address has those.
+    """
     ws: Any = PLAIN_DRIVER if door is None else Lobby(door, WS_BYTES_MAX)
+    front: Any = functools.partial(HttpFront, arrivals=arrivals or Arrivals(Settings()))
     config = uvicorn.Config(
         app,
         ws=ws,
-        http=HttpFront,
+        http=front,
+        proxy_headers=False,  # `Door.address` says whose request it is
         lifespan="off",
         log_config=None,
         access_log=False,

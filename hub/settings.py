@@ -13,6 +13,7 @@ channels, people and issuers come from the file alone, since they have more shap
 
 import dataclasses
 import difflib
+import ipaddress
 import re
 import socket
 import tomllib
@@ -48,6 +49,7 @@ HOW_TO_MAKE_ONE: Final = "export HUB_TOKEN_SECRET=$(openssl rand -hex 32)"
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _KEY_PREFIX = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _DAY_MS = 86_400_000
+_NONE = "no limit"
 _INT_MAX = 2**53 - 1
 _T = TypeVar("_T")
 Path_ = tuple[str | int, ...]  # where a value stands in the file: ("queues", "support", "name"), ("issuers", 0)
@@ -236,6 +238,56 @@ class Settings:
     file_scan_ms: int = _option(30_000, "longest time for which the virus scanner may look at one file")
 
     files: FilesSettings = FilesSettings()
+    # Quotas (hub/edge/quotas.py). A rate may be used up for 10 s at once.
+    trusted_proxies: tuple[str, ...] = _option(
+        (), "addresses and networks of proxies whose X-Forwarded-For or PROXY header is believed", top=True
+    )
+    proxy_protocol: int = _option(
+        0, "1: each connection begins with the PROXY header of a trusted proxy", zero="none does", top=True, most=1
+    )
+    handshakes_per_address_per_s: int = _option(200, "handshakes a second from one network address", zero=_NONE)
+    handshakes_per_user_per_s: int = _option(50, "hellos a second of one user", zero=_NONE)
+    handshakes_per_org_per_s: int = _option(1_000, "hellos a second of one organization, on one node", zero=_NONE)
+    handshakes_per_node_per_s: int = _option(2_000, "handshakes a second on one node", zero=_NONE)
+    sockets_per_org: int = _option(20_000, "sockets of one organization at a time, on one node", zero=_NONE)
+    sockets_per_node: int = _option(50_000, "sockets of one node at a time", zero=_NONE)
+    commands_per_address_per_s: int = _option(
+        5_000, "commands a second from one network address, at each endpoint", zero=_NONE
+    )
+    commands_per_user_per_s: int = _option(1_000, "commands a second of one user, at each endpoint", zero=_NONE)
+    commands_per_org_per_s: int = _option(
+        10_000, "commands a second of one organization on one node, at each endpoint", zero=_NONE
+    )
+    commands_per_node_per_s: int = _option(20_000, "commands a second on one node, at each endpoint", zero=_NONE)
+    subscriptions_per_address: int = _option(10_000, "subscribed views of one network address", zero=_NONE)
+    subscriptions_per_user: int = _option(1_000, "subscribed views of one user, on one node", zero=_NONE)
+    subscriptions_per_org: int = _option(20_000, "subscribed views of one organization, on one node", zero=_NONE)
+    subscriptions_per_node: int = _option(50_000, "subscribed views of one node", zero=_NONE)
+    replay_bytes_per_conversation: int = _option(
+        33_554_432, "missed entries of one conversation that a resume sends; beyond it a reset", zero=_NONE
+    )
+    replay_bytes_per_address_per_s: int = _option(
+        33_554_432, "bytes a second that resumes from one network address are sent; beyond it resets", zero=_NONE
+    )
+    replay_bytes_per_user_per_s: int = _option(
+        4_194_304, "bytes a second that resumes of one user are sent; beyond it resets", zero=_NONE
+    )
+    replay_bytes_per_org_per_s: int = _option(
+        33_554_432, "bytes a second that resumes of one organization are sent; beyond it resets", zero=_NONE
+    )
+    replay_bytes_per_node_per_s: int = _option(
+        67_108_864, "bytes a second that resumes on one node are sent; beyond it resets", zero=_NONE
+    )
+    http_per_address_per_s: int = _option(1_000, "HTTP requests a second from one network address", zero=_NONE)
+    http_per_token_per_s: int = _option(1_000, "HTTP requests a second with one token", zero=_NONE)
+    request_head_ms: int = _option(5_000, "time in which the head of a request or handshake must be there")
+    request_ms: int = _option(60_000, "time in which a request must be over, its body and answer included")
+    head_bytes_max: int = _option(65_536, "size of the head of a request or handshake")
+    connections_waiting_per_address: int = _option(
+        1_000, "connections of one network address without a request; the oldest goes; at least sockets_per_address"
+    )
+    connections_waiting_per_node: int = _option(4_000, "connections of one node without a request; the oldest goes")
+
     issuers: tuple[IssuerSettings, ...] = ()
     sign_in: SignInSettings | None = None
     queues: Mapping[str, QueueSettings] = field(default_factory=lambda: MappingProxyType({}))
@@ -499,6 +551,8 @@ def _checked(key: str, value: object, at: str) -> Any:
         return value
     if key == "origins":
         return _origins(value, at)
+    if key == "trusted_proxies":
+        return _networks(value, at)
     if not isinstance(value, str):
         raise _wrong(at, key, value, "text")
     return _CHECKS[key](value, at)
@@ -572,6 +626,17 @@ def _origins(value: object, at: str) -> tuple[str, ...]:
         if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+", origin):
             raise _wrong(at, "origins", origin, "origins like https://desk.example.com, without a path")
     return tuple(origin.lower() for origin in origins)
+
+
+def _networks(value: object, at: str) -> tuple[str, ...]:
+    texts = _texts(value, "trusted_proxies", at)
+    for text in texts:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            wanted = "addresses like 10.0.0.7, or networks like 10.0.0.0/24 without host bits"
+            raise _wrong(at, "trusted_proxies", text, wanted) from None
+    return texts
 
 
 _CHECKS: Mapping[str, Callable[[str, str], Any]] = {
@@ -952,6 +1017,12 @@ def _check_together(settings: Settings) -> None:
             got = f"{smaller} = {getattr(settings, smaller)} ({settings.source(smaller)})"
             limit = f"{larger} = {getattr(settings, larger)} ({settings.source(larger)})"
             raise SettingsError(f"{got} must be below {limit}")
+    if settings.proxy_protocol:
+        at = f"proxy_protocol = 1 ({settings.source('proxy_protocol')})"
+        if not settings.trusted_proxies:
+            raise SettingsError(f"{at} needs trusted_proxies: nobody else may connect then")
+        if settings.socket_driver != "lean":
+            raise SettingsError(f'{at} needs socket_driver = "lean"')
 
 
 class _Document:

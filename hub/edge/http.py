@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from hub.domain.events import MonitorStarted, TakenOver
 from hub.domain.grants import Person
 from hub.edge.browser import identify
 from hub.edge.files import file_routes
+from hub.edge.guard import retry_after
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
 from hub.edge.sign_in import sign_in_routes
@@ -58,6 +60,9 @@ def error(refused: Refused) -> Response:
     headers = {"cache-control": "no-store"}
     if refused.code == "unauthenticated":
         headers["www-authenticate"] = "Bearer"
+    if refused.code == "rate_limited":
+        retry_ms = refused.details.get("retry_ms")
+        headers["retry-after"] = retry_after(retry_ms if isinstance(retry_ms, int) else 0)
     status = HTTP_STATUS[refused.code]
     return Response(encode_error(None, refused), status, media_type="application/json", headers=headers)
 
@@ -71,6 +76,10 @@ class Http:
     async def person(self, request: Request, *roles: str) -> Person:
         """Who asks. Raises Refused `unauthenticated`, or `not_permitted` for another role."""
         person = await identify(self.parts, request)
+        token = (person.org, person.role, person.user_id, person.token_id)
+        now = asyncio.get_running_loop().time()
+        if (over := self.parts.quotas.first_over((("http_per_token_per_s", token),), now)) is not None:
+            raise over.refused("Too many requests with this token.")
         if roles and person.role not in roles:
             raise Refused("not_permitted", f"This isn't for the role {person.role}.")
         return person
@@ -226,6 +235,7 @@ class _Figures:
         node = self.parts.node
         yield from self._gauges(node)
         yield from _counters(node.meter, self.parts.conversations)
+        yield _refusals(self.parts.quotas.refused)
         yield from _distributions(node)
 
     def _gauges(self, node: Node) -> Iterator[Metric]:
@@ -274,6 +284,14 @@ def _counters(meter: Meter, conversations: Conversations) -> Iterator[Metric]:
     }
     for name, (text, value) in plain.items():
         yield CounterMetricFamily(name, text, value)
+
+
+def _refusals(refused: Mapping[str, int]) -> Metric:
+    """By the limit's name alone: whom it stopped is nobody's business."""
+    family = CounterMetricFamily("hub_refused", "Refusals by the limit that was passed.", labels=["limit"])
+    for limit, count in sorted(refused.items()):
+        family.add_metric([limit], count)
+    return family
 
 
 def _distributions(node: Node) -> Iterator[Metric]:

@@ -10,6 +10,7 @@ from hub.domain.errors import Refused
 from hub.domain.grants import Person
 from hub.edge.auth import Authenticator
 from hub.edge.kept import decode_person, encode_person
+from hub.edge.quotas import Quotas
 from hub.edge.turn import Turn
 from hub.edge.web_sessions import WebSessions
 from hub.fanout.node import Node
@@ -45,6 +46,10 @@ class Parts:
     intake: Intake
     addresses: Counter[str] = field(default_factory=Counter)  # sockets per address
     web: WebSessions | None = None  # people who sign in in their browser, where that is configured
+    quotas: Quotas = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.quotas = Quotas(self.settings)
 
     async def identify(self, token: str) -> Person:
         """
