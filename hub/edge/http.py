@@ -22,8 +22,10 @@ from hub.domain.errors import Refused
 from hub.domain.events import MonitorStarted, TakenOver
 from hub.domain.grants import Person
 from hub.edge.browser import identify
+from hub.edge.channels import CHANNEL_PATHS, channel_handler
 from hub.edge.files import file_routes
 from hub.edge.guard import retry_after
+from hub.edge.outbox import delivery_metrics
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
 from hub.edge.sign_in import sign_in_routes
@@ -237,6 +239,7 @@ class _Figures:
         yield from _counters(node.meter, self.parts.conversations)
         yield _refusals(self.parts.quotas.refused)
         yield from _distributions(node)
+        yield from delivery_metrics(self.parts.delivery)
 
     def _gauges(self, node: Node) -> Iterator[Metric]:
         sockets = GaugeMetricFamily("hub_sockets", "Open sockets by endpoint.", labels=["endpoint"])
@@ -352,6 +355,7 @@ def make_http(parts: Parts) -> Starlette:
         Route("/v1/events", _guarded(http.events), methods=["POST"]),
         Route("/v1/tickets", _guarded(http.tickets), methods=["POST"]),
         Route("/v1/revocations", _guarded(http.revocations), methods=["POST"]),
+        *(Route(path, _guarded(channel_handler(http)), methods=["GET", "POST"]) for path in CHANNEL_PATHS),
         Route("/v1/conversations", _guarded(http.conversations), methods=["GET"]),
         Route("/v1/conversations/{conversation_id}", _guarded(http.detail), methods=["GET"]),
         Route("/v1/conversations/{conversation_id}/transcript", _guarded(http.transcript), methods=["GET"]),

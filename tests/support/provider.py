@@ -1,168 +1,197 @@
-"""
-An identity provider in this process that can be made to misbehave: keys that come and go, outages, tokens gone wrong.
+"""A provider as the hub's open messaging meets it: a real HTTP server that keeps what it is sent, and answers as told."""
 
-It speaks OpenID Connect as far as a relying party sees it (Core 1.0, Discovery 1.0, PKCE by RFC 7636), over a real socket. A
-person's part in front of its sign-in page is `Provider.code`: it answers the request that the hub redirected to.
-"""
-
+import asyncio
 import base64
-import hashlib
+import contextlib
 import json
 import secrets
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric import ec
+import httpx
+from standardwebhooks.webhooks import Webhook
 
-CLIENT, CLIENT_SECRET = "console", "a-client-secret-for-tests-only"
-SLOW_S = 30.0
+from hub.app import make_server
+from tests.support.processes import CONFIG, free_port
+
+Json = dict[str, Any]
+
+
+def new_secret() -> str:
+    """A key as the convention writes it."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def open_table(connector: str, org: str, url: str, secret: str, *more: str) -> str:
+    """The table of one connector of open messaging; `more` are lines of it."""
+    lines = [
+        f"[connectors.{connector}]",
+        f'org = "{org}"',
+        'adapter = "open"',
+        f'url = "{url}"',
+        f'secret = "{secret}"',
+        "insecure = true",
+        f'allow_private = ["{httpx.URL(url).netloc.decode()}"]',
+        *more,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def open_config(*tables: str, limits: str = "") -> str:
+    """A hub's configuration with those tables; `limits` are lines of `[limits]`."""
+    return "".join(tables) + CONFIG + limits  # CONFIG's last table is [limits]
+
+
+@dataclass
+class Call:
+    """One request that came."""
+
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def id(self) -> str:
+        """The webhook's id."""
+        return self.headers["webhook-id"]
+
+    @property
+    def json(self) -> Json:
+        """Its body."""
+        return dict(json.loads(self.body))
+
+
+@dataclass
+class Reply:
+    """What it is answered."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+Habit = Callable[[Call, int], Awaitable[Reply]]
+
+
+async def friendly(_call: Call, _times: int) -> Reply:
+    """Take everything."""
+    return Reply()
 
 
 class Provider:
     """
-    See the module. `keys` are its signing keys by `kid`, the last one signs; `down` answers nothing, `slow` only after a
-    long time. `asked` counts requests by path.
+    It listens on `port`, from `start` to `stop`, as often as wanted. `habit` gets each call and how often its id has come
+    (from 1). Every call must be signed by one of `secrets`, else the test fails in `close`.
+
+    `delivered`: per conversation the ids of messages that it took (answered 2xx), repeats dropped, in order.
     """
 
-    def __init__(self) -> None:
-        self.keys = {"first": ec.generate_private_key(ec.SECP256R1())}
-        self.down = False
-        self.slow = False
-        self.asked: dict[str, int] = {}
-        self.codes: dict[str, dict[str, Any]] = {}
-        self.metadata: dict[str, Any] = {}  # what the discovery document says differently
-        self.answer: dict[str, Any] = {}  # what the token endpoint's answer says differently
-        self._released = threading.Event()
-        provider = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                provider._get(self)
-
-            def do_POST(self) -> None:
-                provider._post(self)
-
-            def log_message(self, *_args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-
-    def __enter__(self) -> "Provider":
-        return self
-
-    def __exit__(self, *_args: object) -> None:
-        self._released.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def __init__(self, *secret: str, port: int = 0, habit: Habit = friendly) -> None:
+        self.secrets = secret or (new_secret(),)
+        self.habit = habit
+        self.port = port or free_port()
+        self.calls: list[Call] = []
+        self.delivered: dict[str, list[str]] = {}
+        self.texts: dict[str, list[str]] = {}
+        self.unsigned: list[Call] = []
+        self.under_way: dict[str, int] = {}
+        self.overlaps: list[str] = []
+        self._times: dict[str, int] = {}
+        self._server: Any = None
+        self._serving: asyncio.Task[None] | None = None
 
     @property
-    def issuer(self) -> str:
-        """Its name, and the address that everything of it is under."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+    def url(self) -> str:
+        """Where the hub calls it."""
+        return f"http://127.0.0.1:{self.port}/hook"
 
-    def rotate(self, kid: str, *, keep: bool = True) -> None:
-        """Sign with a new key from now on; the ones before stay listed, or not."""
-        self.keys = (self.keys if keep else {}) | {kid: ec.generate_private_key(ec.SECP256R1())}
+    async def start(self) -> "Provider":
+        """Listen."""
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", self.port))
+        listening.listen(128)
 
-    def token(self, claims: dict[str, Any], kid: str | None = None, key: Any = None) -> str:
-        """A token with these claims, signed with the newest key, or as said."""
-        kid = kid or list(self.keys)[-1]
-        return jwt.encode(claims, key or self.keys[kid], algorithm="ES256", headers={"kid": kid})
+        async def app(scope: Any, receive: Any, send: Any) -> None:  # uvicorn knows functions, not methods
+            await self._app(scope, receive, send)
 
-    def code(self, request: str, **claims: Any) -> str:
-        """A code for the request at this address, for somebody with these claims; one that is None is left out."""
-        asked = {name: values[0] for name, values in parse_qs(urlsplit(request).query).items()}
-        now = int(time.time())
-        usual = {
-            "iss": self.issuer,
-            "aud": asked["client_id"],
-            "sub": "ana",
-            "iat": now,
-            "exp": now + 300,
-            "nonce": asked["nonce"],
-        }
-        code = secrets.token_urlsafe(16)
-        self.codes[code] = asked | {
-            "claims": {name: value for name, value in (usual | claims).items() if value is not None}
-        }
-        return code
+        self._server = make_server(app)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
+        return self
 
-    def _get(self, handler: BaseHTTPRequestHandler) -> None:
-        if not self._ready(handler):
+    async def stop(self) -> None:
+        """Refuse connections, and cut those that are there."""
+        if self._serving is None:
             return
-        match urlsplit(handler.path).path:
-            case "/.well-known/openid-configuration":
-                self._send(handler, self._discovered())
-            case "/keys":
-                self._send(handler, self._listed())
-            case _:
-                self._send(handler, {"error": "not_found"}, 404)
+        self._server.should_exit = True
+        self._server.force_exit = True
+        await self._serving
+        self._serving = None
 
-    def _ready(self, handler: BaseHTTPRequestHandler) -> bool:
-        path = urlsplit(handler.path).path
-        self.asked[path] = self.asked.get(path, 0) + 1
-        if self.slow:
-            self._released.wait(SLOW_S)
-        if self.down:
-            handler.close_connection = True
-            return False
+    async def close(self) -> None:
+        """The end; fails where a call was not signed, or two of one conversation were under way at once."""
+        await self.stop()
+        assert not self.unsigned, f"{len(self.unsigned)} calls without a right signature"
+        assert not self.overlaps, f"two calls at once: {self.overlaps}"
+
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        more = True
+        while more:
+            part = await receive()
+            body += part.get("body", b"")
+            more = part.get("more_body", False)
+        call = Call({name.decode(): value.decode() for name, value in scope["headers"]}, body)
+        reply = await self._answer(call)
+        headers = [(name.encode(), value.encode()) for name, value in reply.headers.items()]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    async def _answer(self, call: Call) -> Reply:
+        if not any(verified(call, one) for one in self.secrets):
+            self.unsigned.append(call)
+            return Reply(401)
+        self.calls.append(call)
+        times = self._times[call.id] = self._times.get(call.id, 0) + 1
+        conversation = call.json["conversation_id"]
+        self.under_way[conversation] = self.under_way.get(conversation, 0) + 1
+        if self.under_way[conversation] > 1:
+            self.overlaps.append(call.id)
+        try:
+            reply = await self.habit(call, times)
+        finally:
+            self.under_way[conversation] -= 1
+        if 200 <= reply.status < 300:
+            self.take(call)
+        return reply
+
+    def take(self, call: Call) -> None:
+        """Give a message to its customer, unless they have it."""
+        conversation, data = call.json["conversation_id"], call.json["data"]
+        if call.json["type"] == "outbound.message" and call.id not in self.delivered.setdefault(conversation, []):
+            self.delivered[conversation].append(call.id)
+            self.texts.setdefault(conversation, []).append(data["text"])
+
+
+def verified(call: Call, secret: str) -> bool:
+    """True where the convention's own library finds the signature right."""
+    with contextlib.suppress(Exception):
+        Webhook(secret).verify(call.body, call.headers)
         return True
+    return False
 
-    def _discovered(self) -> dict[str, Any]:
-        base = self.issuer
-        return {
-            "issuer": base,
-            "authorization_endpoint": f"{base}/authorize",
-            "token_endpoint": f"{base}/token",
-            "jwks_uri": f"{base}/keys",
-            "end_session_endpoint": f"{base}/end",
-            "response_types_supported": ["code"],
-            "code_challenge_methods_supported": ["S256"],
-        } | self.metadata
 
-    def _listed(self) -> dict[str, Any]:
-        known = jwt.get_algorithm_by_name("ES256")
-        return {"keys": [json.loads(known.to_jwk(key.public_key())) | {"kid": kid} for kid, key in self.keys.items()]}
+@contextlib.asynccontextmanager
+async def providing(*secret: str, port: int = 0, habit: Habit = friendly) -> AsyncIterator[Provider]:
+    """A provider that listens, and is judged at the end."""
+    provider = await Provider(*secret, port=port, habit=habit).start()
+    try:
+        yield provider
+    finally:
+        await provider.close()
 
-    def _post(self, handler: BaseHTTPRequestHandler) -> None:
-        body = handler.rfile.read(int(handler.headers.get("content-length", "0"))).decode()
-        if not self._ready(handler):
-            return
-        sent = {name: values[0] for name, values in parse_qs(body).items()}
-        asked = self.codes.pop(sent.get("code", ""), None)  # RFC 6749, 4.1.2: once
-        if asked is None or not self._proven(handler, sent, asked):
-            self._send(handler, {"error": "invalid_grant", "error_description": "not this code"}, 400)
-            return
-        claims = asked["claims"]
-        answer = {"access_token": "opaque", "token_type": "Bearer", "expires_in": 300, "id_token": self.token(claims)}
-        self._send(handler, {name: value for name, value in (answer | self.answer).items() if value is not None})
 
-    def _proven(self, handler: BaseHTTPRequestHandler, sent: dict[str, str], asked: dict[str, Any]) -> bool:
-        digest = hashlib.sha256(sent.get("code_verifier", "").encode()).digest()
-        challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
-        basic = base64.b64encode(
-            f"{CLIENT}:{CLIENT_SECRET.replace(' ', '+').replace(chr(39), '%27')}".encode()
-        ).decode()
-        return (
-            asked["code_challenge_method"] == "S256"
-            and challenge == asked["code_challenge"]
-            and sent.get("redirect_uri") == asked["redirect_uri"]
-            and handler.headers.get("authorization") == f"Basic {basic}"
-        )
-
-    @staticmethod
-    def _send(handler: BaseHTTPRequestHandler, answer: dict[str, Any], status: int = 200) -> None:
-        body = json.dumps(answer).encode()
-        handler.send_response(status)
-        handler.send_header("content-type", "application/json")
-        handler.send_header("content-length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
+def ids_of(calls: Iterable[Call], kind: str = "outbound.message") -> list[str]:
+    """Ids of the calls of that type, in the order in which they came."""
+    return [call.id for call in calls if call.json["type"] == kind]
