@@ -49,7 +49,7 @@ class Canaries:
 
 def secrets_of(tour: Tour) -> dict[str, str]:
     """Secrets that the hub itself made or was sent during the tour."""
-    found: dict[str, str] = {"token secret": SECRET}
+    found: dict[str, str] = {"token secret": SECRET, "unused ticket": tour.unused}
     for line in tour.lines:
         for frame in line.written:
             thing = frame.thing
@@ -75,6 +75,10 @@ async def test_canaries(tmp_path: Path) -> None:
         await tour.all()
         assert len(canaries.said) >= 50
         metrics = (await centre.http.get(hub.metrics)).text
+        kept = stored(store)
+        assert [what for what, secret in secrets_of(tour).items() if secret in kept] == [], (
+            "kept as it is, not as a hash"
+        )
         await broken_records(centre, store)
         log = hub.log.read_text()
         assert "Traceback" in log, "nothing went wrong: the crash paths weren't walked"
@@ -91,6 +95,24 @@ async def test_canaries(tmp_path: Path) -> None:
         await centre.close()
         hub.kill()
         store.remove()
+
+
+def stored(store: Engine) -> str:
+    """Everything that the store holds: names and values of all keys."""
+    readers = {
+        b"string": ("GET",),
+        b"hash": ("HGETALL",),
+        b"list": ("LRANGE", "0", "-1"),
+        b"set": ("SMEMBERS",),
+        b"zset": ("ZRANGE", "0", "-1"),
+        b"stream": ("XRANGE", "-", "+"),
+    }
+    found = []
+    for key in store.ask("KEYS", "*"):
+        command, *rest = readers[store.ask("TYPE", key)]
+        found += [repr(key), repr(store.ask(command, key, *rest))]
+    assert len(found) > 100
+    return "".join(found)
 
 
 def errors_of(tour: Tour) -> list[str]:

@@ -24,6 +24,7 @@ class Tour:
         self.centre = centre
         self.say = say
         self.errors: list[str] = []
+        self.unused = ""  # a ticket that is still good
 
     @property
     def lines(self) -> list[Socket]:
@@ -63,6 +64,10 @@ class Tour:
         await story.tell("message.receipt", message_id="m_2", status="failed", reason=say("receipt's reason"))
         await story.tell("typing", on=True, purpose="customer")
         await story.tell("panel.updated", panel="customer", content={"note": say("panel")})
+        await story.tell("panel.updated", panel="order", content={"note": say("second panel")})
+        again = story.event("message.created", message_id="m_1", text=say("text that came twice"), purpose="customer")
+        [result] = await centre.platform.post(again)
+        assert result["status"] == "duplicate", result
         await story.tell("conversation.transferred", queue="billing")
         for event in ({"text": say("refused text"), "message_id": "m_3", "participant_id": "p_nobody"},
                       {"text": say("text of a wrong event"), "extra": say("extra field")}):  # fmt: skip
@@ -161,6 +166,7 @@ class Tour:
         headers = {"authorization": f"Bearer {centre.token('ana')}"}
         ticket = (await centre.http.post(centre.hub.url + "/v1/tickets", headers=headers)).json()["ticket"]
         await centre.connect("/v1/supervisor", ticket)
+        self.unused = (await centre.http.post(centre.hub.url + "/v1/tickets", headers=headers)).json()["ticket"]
         for path in ("/", "/desk", "/messenger", "/healthz", "/readyz"):
             assert (await centre.http.get(centre.hub.url + path)).status_code == 200
 
