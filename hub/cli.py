@@ -129,7 +129,9 @@ def _serve(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _end_at_once)  # until the running hub puts its own, gentler handler there
     settings = settings_of(args)
     settings.require_identity()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from hub.logs import configure
+
+    configure(settings.log_level)
     for warning in unknown_variables(os.environ):
         logging.getLogger("hub").warning("%s", warning)
     if "FORWARDED_ALLOW_IPS" in os.environ and not settings.trusted_proxies:

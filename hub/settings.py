@@ -35,6 +35,7 @@ WRAPUP_PROMPTS: Final = ("none", "optional", "mandatory", "timeout")
 CHANNELS: Final = ("web", "open", "sms")
 LOOP_ENGINES: Final = ("auto", "asyncio", "uvloop")
 SOCKET_DRIVERS: Final = ("lean", "asgi")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 STORE_SCHEMES: Final = (
     "redis",
     "rediss",
@@ -258,6 +259,7 @@ class Settings:
 
     files: FilesSettings = FilesSettings()
     # Quotas (hub/edge/quotas.py). A rate may be used up for 10 s at once.
+    log_level: str = _option("info", "least of what is logged: debug, info, warning or error", top=True)
     trusted_proxies: tuple[str, ...] = _option(
         (), "addresses and networks of proxies whose X-Forwarded-For or PROXY header is believed", top=True
     )
@@ -563,8 +565,11 @@ def _shown(value: object) -> str:
 
 
 def _without_password(text: str) -> str:
-    """An address as it may be shown: what stands between the user's colon and the last `@` is hidden."""
-    return re.sub(r"(://[^:/@]*:)[^/]*@", r"\1***@", text)
+    """An address as it may be shown: what stands between the user's colon and the last `@` is hidden, and so in options."""
+    text = re.sub(
+        r"(://[^:/@]*:).*@", r"\1***@", text, flags=re.S
+    )  # a slash in it should have been encoded; it may not be
+    return re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", text)
 
 
 # What a single value must be, wherever it was written.
@@ -675,6 +680,12 @@ def _origins(value: object, at: str) -> tuple[str, ...]:
     return tuple(origin.lower() for origin in origins)
 
 
+def _log_level(value: str, at: str) -> str:
+    if value not in LOG_LEVELS:
+        raise _wrong(at, "log_level", value, _one_of(LOG_LEVELS))
+    return value
+
+
 def _networks(value: object, at: str) -> tuple[str, ...]:
     texts = _texts(value, "trusted_proxies", at)
     for text in texts:
@@ -696,6 +707,7 @@ _CHECKS: Mapping[str, Callable[[str, str], Any]] = {
     "key_prefix": _key_prefix,
     "loop_engine": _loop_engine,
     "socket_driver": _socket_driver,
+    "log_level": _log_level,
 }
 
 
