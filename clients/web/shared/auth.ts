@@ -43,6 +43,11 @@ export class Account {
     return sessionStorage.getItem(this.tokenKey);
   }
 
+  /** The token that is kept; empty where there is none. */
+  get token(): string {
+    return sessionStorage.getItem(this.tokenKey) ?? '';
+  }
+
   /** Sign in with a token; a session of another token is not this one's. */
   keep(token: string): void {
     if (sessionStorage.getItem(this.tokenKey) !== token) sessionStorage.removeItem(this.sessionKey);
@@ -63,7 +68,7 @@ export class Account {
 
   /** Call a route of the hub as this person; its JSON. Throws `HubError`. */
   async request(path: string, options: RequestInit = {}): Promise<any> {
-    const headers = { ...(options.headers ?? {}), authorization: `Bearer ${sessionStorage.getItem(this.tokenKey) ?? ''}` };
+    const headers = { ...(options.headers ?? {}), authorization: `Bearer ${this.token}` };
     return call(path, { ...options, headers });
   }
 }
