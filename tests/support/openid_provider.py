@@ -35,6 +35,7 @@ class Provider:
         self.asked: dict[str, int] = {}
         self.codes: dict[str, dict[str, Any]] = {}
         self.metadata: dict[str, Any] = {}  # what the discovery document says differently
+        self.client_auth = "basic"  # how its client must show itself: basic, post, nothing
         self.answer: dict[str, Any] = {}  # what the token endpoint's answer says differently
         self._released = threading.Event()
         provider = self
@@ -103,6 +104,8 @@ class Provider:
                 self._send(handler, self._discovered())
             case "/keys":
                 self._send(handler, self._listed())
+            case "/endless":
+                self._send(handler, {"more": "x" * 1_000_000})
             case _:
                 self._send(handler, {"error": "not_found"}, 404)
 
@@ -155,7 +158,12 @@ class Provider:
             asked["code_challenge_method"] == "S256"
             and challenge == asked["code_challenge"]
             and sent.get("redirect_uri") == asked["redirect_uri"]
-            and handler.headers.get("authorization") == f"Basic {basic}"
+            and (handler.headers.get("authorization"), sent.get("client_id"), sent.get("client_secret"))
+            == {
+                "basic": (f"Basic {basic}", None, None),
+                "post": (None, CLIENT, CLIENT_SECRET),
+                "nothing": (None, CLIENT, None),
+            }[self.client_auth]
         )
 
     @staticmethod
