@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-Option = str | int | float | bool | Sequence[str]  # what a key of `[connectors.<sub>]` may hold
+Option = str | int | float | bool | Sequence[str] | Mapping[str, str]  # what a key of `[connectors.<sub>]` may hold
 HUB_OPTIONS = frozenset({"org", "adapter", "allow_private"})  # never given to an adapter
 
 
