@@ -13,6 +13,7 @@ from typing import Any
 
 import uvicorn
 
+from hub.channels.delivery import Delivery, make_channels
 from hub.channels.outbox import Outbox
 from hub.domain.errors import Refused
 from hub.edge.auth import Authenticator
@@ -31,6 +32,7 @@ from hub.settings import Settings, SettingsError, bind
 from hub.store.connection import Unavailable
 from hub.store.embedded import Embedded
 from hub.store.keys import new_id
+from hub.store.outbound import OUTBOUND_SCRIPTS
 from hub.store.redis_store import SCRIPTS, RandomIds, RedisStore
 from hub.store.topology import Primaries
 
@@ -47,35 +49,44 @@ WS_BYTES_MAX = 1 << 20  # past this the transport refuses by itself (1009); belo
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
-    """All parts of a node, started, on the store at `url`."""
+    """All parts of a node, started, on the store at `url`. Raises SettingsError for what an adapter can't work with."""
+    channels = make_channels(settings)
     primaries = await Primaries.connect(
-        url, scripts=SCRIPTS, timeout_s=settings.store_timeout_ms / 1000, replicas=settings.store_replicas
+        url,
+        scripts=(*SCRIPTS, *OUTBOUND_SCRIPTS),
+        timeout_s=settings.store_timeout_ms / 1000,
+        replicas=settings.store_replicas,
     )
     store = RedisStore(primaries, settings)
     ids = RandomIds()
     conversations = Conversations(store, settings, ids.new, ids.tag)
     ingest = Ingest(store, conversations, settings, ids)
     node = Node(settings, store, conversations, ingest, ids, new_id("nod", 0))
+    messaging = Messaging(store, conversations, ids)
+    delivery = Delivery(node, messaging, channels)
     parts = Parts(
         settings=settings,
         store=store,
         node=node,
         conversations=conversations,
         ingest=ingest,
-        messaging=Messaging(store, conversations, ids),
+        messaging=messaging,
         history=History(store, conversations, settings.list_rows_max),
-        outbox=Outbox(node),
+        outbox=Outbox(node, delivery.keys),
         ids=ids,
         authenticator=Authenticator(settings),
         turn=Turn(node.meter, settings.hub_frame_bytes_max),
+        delivery=delivery,
     )
     try:
         await primaries.believed()
         await node.start()
         parts.outbox.start()
+        delivery.start()
         yield parts
     finally:
         parts.outbox.stop()
+        await delivery.stop()
         await node.stop()
         await primaries.aclose()
 
@@ -109,6 +120,7 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> int:
         SettingsError: An address is in use, or the store's can't be reached.
         EmbeddedError: The embedded store can't be started.
     """
+    make_channels(settings)  # what is wrong with them is said before anything is started
     public = bind(settings.host, settings.port)
     try:
         listen = settings.metrics_address
@@ -216,6 +228,7 @@ async def drain(parts: Parts, server: uvicorn.Server, hurry: asyncio.Event) -> N
     node.draining = True
     for listening in server.servers:
         listening.close()
+    ending = asyncio.create_task(parts.delivery.stop())
     sessions = list(node.sessions)
     log.info("draining %d sockets", len(sessions))
     spread_ms = min(parts.settings.drain_ms, SPREAD_MS_PER_SOCKET * len(sessions))
@@ -228,6 +241,7 @@ async def drain(parts: Parts, server: uvicorn.Server, hurry: asyncio.Event) -> N
                 await asyncio.wait_for(hurry.wait(), wait)
         session.close(Close.DRAINING, "this node is going away", 200 + at_ms % 1000)
     parts.outbox.stop()
+    await ending
     await node.settle(seconds=1.0)
     deadline = asyncio.get_running_loop().time() + 1.0
     while parts.addresses and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - bounded, at the end

@@ -99,6 +99,22 @@ class IssuerSettings:
     jwks_file: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectorSettings:
+    """
+    One connector that the hub delivers for by itself: conversations of `org` that the connector of this name started.
+
+    `adapter` names the code that speaks to the provider (`hub.channels.delivery.ADAPTERS`); `options` are its own (texts,
+    numbers, booleans, lists of texts), never shown, since secrets are among them. `allow_private`: `name:port` of hosts
+    that may be called although their addresses are not public ones.
+    """
+
+    org: str
+    adapter: str
+    allow_private: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+
 def _option(
     default: _T, meaning: str, *, zero: str = "", top: bool = False, most: int = _INT_MAX, shown: bool = True
 ) -> _T:
@@ -115,6 +131,9 @@ class Settings:
     port: int = _option(8000, "TCP port to listen on", zero="any free port", top=True, most=65_535)
     metrics_listen: str = _option("127.0.0.1:9464", "HOST:PORT of /metrics; empty: only /metrics by token", top=True)
     # Not in the repr: it may hold a password.
+    public_url: str = _option(
+        "", "address at which providers reach the hub, like https://hub.example.org; empty: as they call it", top=True
+    )
     guests_org: str = _option("", "organization of anonymous customers of the web messenger", zero="", top=True)
     redis_url: str | None = _option(None, "the store; unset: an embedded one in data_dir", top=True, shown=False)
     data_dir: Path = _option(Path(".hub"), "folder of the embedded store", top=True)
@@ -168,11 +187,26 @@ class Settings:
     list_rows_max: int = _option(2_000, "rows looked at for one list request")
     ticket_ms: int = _option(30_000, "how long a ticket can be used")
     request_memory_ms: int = _option(600_000, "how long the answer to a `req` is remembered")
+    channel_body_bytes_max: int = _option(1_048_576, "size of the body of one POST /v1/channels/...")
+    outbound_timeout_ms: int = _option(10_000, "time an adapter has to carry out one action")
+    outbound_claim_ms: int = _option(
+        30_000, "time after which another node takes up an action whose node is gone; above outbound_timeout_ms"
+    )
+    outbound_parallel: int = _option(16, "actions of one connector under way at a time on one node")
+    outbound_tries_max: int = _option(20, "tries after which an action is given up")
+    outbound_age_max_ms: int = _option(4 * 3_600_000, "age at which an action that could not be sent is given up")
+    outbound_backoff_ms: int = _option(1_000, "longest wait before the second try; it doubles with each")
+    outbound_backoff_max_ms: int = _option(300_000, "longest wait between two tries")
+    outbound_answer_bytes_max: int = _option(1_048_576, "size of a provider's answer")
+    breaker_failures: int = _option(5, "failures in a row after which an endpoint is left alone")
+    breaker_ms: int = _option(30_000, "how long it is left alone before one call tries it again")
+    dead_letters_max: int = _option(1_000, "dead letters kept of one connector in each of the 64 partitions")
 
     issuers: tuple[IssuerSettings, ...] = ()
     queues: Mapping[str, QueueSettings] = field(default_factory=lambda: MappingProxyType({}))
     channels: Mapping[str, ChannelSettings] = field(default_factory=lambda: MappingProxyType({}))
     people: Mapping[str, PersonSettings] = field(default_factory=lambda: MappingProxyType({}))
+    connectors: Mapping[str, ConnectorSettings] = field(default_factory=lambda: MappingProxyType({}))
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
     def queue(self, queue_id: str, division: str | None = None) -> QueueSettings:
@@ -211,7 +245,7 @@ class Settings:
             )
 
 
-_STRUCTURED = ("issuers", "queues", "channels", "people")
+_STRUCTURED = ("issuers", "queues", "channels", "people", "connectors")
 _OPTIONS: Mapping[str, dataclasses.Field[Any]] = {
     f.name: f for f in dataclasses.fields(Settings) if "top" in f.metadata
 }
@@ -264,6 +298,7 @@ def build(
     for key, raw, at in _typed(env, flags or {}):
         values[key], sources[key] = _from_text(key, raw, at), at
     _take_secret(document, env, read, values, sources)
+    _take_connectors(document, read, values, sources)
     settings = Settings(**values, sources=MappingProxyType(sources))
     _check_together(settings)
     return settings
@@ -351,6 +386,12 @@ def describe(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
     for table in ("queues", "channels", "people"):
         for key, entry in getattr(settings, table).items():
             yield from _described(f"{table}.{key}", entry, settings.source(f"{table}.{key}"))
+    for key, connector in settings.connectors.items():
+        path = f"connectors.{key}"
+        for name in ("org", "adapter", "allow_private"):
+            yield f"{path}.{name}", _shown(getattr(connector, name)), settings.source(path), ""
+        for name in connector.options:
+            yield f"{path}.{name}", "set", settings.source(f"{path}.{name}"), ""
 
 
 def _described(path: str, entry: Any, origin: str) -> Iterator[tuple[str, str, str, str]]:
@@ -450,6 +491,12 @@ def _guests_org(value: str, at: str) -> str:
     return value
 
 
+def _public_url(value: str, at: str) -> str:
+    if value and not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+(/[A-Za-z0-9._~/-]*)?", value):
+        raise _wrong(at, "public_url", value, "an address like https://hub.example.org, or nothing")
+    return value.rstrip("/")
+
+
 def _key_prefix(value: str, at: str) -> str:
     # Braces or colons would move keys to other slots, or into one another's names.
     if not _KEY_PREFIX.fullmatch(value):
@@ -483,6 +530,7 @@ _CHECKS: Mapping[str, Callable[[str, str], Any]] = {
     "redis_url": _redis_url,
     "data_dir": _data_dir,
     "guests_org": _guests_org,
+    "public_url": _public_url,
     "key_prefix": _key_prefix,
     "loop_engine": _loop_engine,
     "socket_driver": _socket_driver,
@@ -653,12 +701,78 @@ def _take_secret(
     values["token_secret"], sources["token_secret"] = secret, at
 
 
+def _take_connectors(
+    document: "_Document",
+    read: Callable[[Path], bytes] | None,
+    values: dict[str, Any],
+    sources: dict[str, str],
+) -> None:
+    """`[connectors.<sub>]`: who it is for, which adapter, and the adapter's options, those of files read."""
+    made: dict[str, ConnectorSettings] = {}
+    for key in document.table(("connectors",)):
+        made[key] = _connector(document, key, read, sources)
+        sources[f"connectors.{key}"] = document.at(("connectors", key))
+    if made:
+        values["connectors"], sources["connectors"] = MappingProxyType(made), document.at(("connectors",))
+
+
+def _connector(
+    document: "_Document", key: str, read: Callable[[Path], bytes] | None, sources: dict[str, str]
+) -> ConnectorSettings:
+    path: Path_ = ("connectors", key)
+    table = document.entry(path, None)
+    options: dict[str, Any] = {}
+    for name, value in table.items():
+        if name in ("org", "adapter", "allow_private"):
+            continue
+        at = document.at((*path, name))
+        if name.endswith("_file"):
+            name = name.removesuffix("_file")
+            value = _of_file(document, path, name, read)
+        if name in options:
+            raise SettingsError(f"{at}: `{name}` and `{name}_file` both stand there; one is allowed")
+        listed = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        if not listed and not isinstance(value, (str, int, float, bool)):
+            raise SettingsError(f"{at}: `{name}` is a {type(value).__name__}; allowed: text, number, boolean, texts")
+        options[name], sources[f"connectors.{key}.{name}"] = value, at
+    private = _texts(table.get("allow_private", []), "allow_private", document.at((*path, "allow_private")))
+    for one in private:
+        try:
+            parse_address(one)
+        except ValueError as error:
+            at = document.at((*path, "allow_private"))
+            raise _wrong(at, "allow_private", one, f"{error}, like mail.internal:443") from None
+    return ConnectorSettings(
+        org=document.id(path, "org"),
+        adapter=document.text(path, "adapter"),
+        allow_private=tuple(one.lower() for one in private),
+        options=MappingProxyType(options),
+    )
+
+
+def _of_file(document: "_Document", path: Path_, name: str, read: Callable[[Path], bytes] | None) -> str:
+    """The text of a file that the option `<name>_file` names."""
+    file = document.beside(document.text(path, f"{name}_file"))
+    at = document.at((*path, f"{name}_file"))
+    try:
+        text = (read or _read)(file).decode().strip()
+    except SettingsError as error:
+        raise SettingsError(f"{at}: {error}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{at}: {file} isn't text") from None
+    if not text:
+        raise SettingsError(f"{at}: {file} is empty")
+    return text
+
+
 def _check_together(settings: Settings) -> None:
     """What is wrong only next to another value; each pair is (smaller, larger)."""
     pairs = [
         ("lease_renew_ms", "lease_ms"),
         ("monitor_ping_ms", "monitor_silence_ms"),
         ("monitor_silence_ms", "lease_ms"),
+        ("outbound_timeout_ms", "outbound_claim_ms"),
+        ("outbound_backoff_ms", "outbound_backoff_max_ms"),
     ]
     for smaller, larger in pairs:
         if getattr(settings, smaller) >= getattr(settings, larger):
@@ -700,15 +814,15 @@ class _Document:
             raise _wrong(self.at(path), str(path[-1]), value, f"a table: [{'.'.join(map(str, path))}]")
         return value
 
-    def entry(self, path: Path_, allowed: Sequence[str]) -> Mapping[str, Any]:
-        """A table of known keys whose own name is an id."""
+    def entry(self, path: Path_, allowed: Sequence[str] | None) -> Mapping[str, Any]:
+        """A table of known keys (None: of any) whose own name is an id."""
         value = self.get(path)
         if not isinstance(value, dict):
             raise _wrong(self.at(path), str(path[-1]), value, f"a table: [{'.'.join(map(str, path))}]")
         if isinstance(path[-1], str) and not _ID.fullmatch(path[-1]):
             raise _wrong(self.at(path), str(path[0]), path[-1], "an id of 1 to 64 of A-Z, a-z, 0-9, `_.:-`")
         for key in value:
-            if key not in allowed:
+            if allowed is not None and key not in allowed:
                 raise _unknown(self.at((*path, key)), key, allowed)
         return value
 

@@ -401,8 +401,10 @@ class Chatwoot:
     async def _say(self, action: Action, api: _Api, notes: Notes) -> Outcome:
         mark = OUR_MARK + str(action.data["message_id"])
         # A try before this one may have reached Chatwoot though its answer didn't reach us: it knows no ids for repeats.
-        if action.attempt > 1 and await self._is_there(mark, api):
-            return Sent()
+        if action.attempt > 1:
+            newest = await api.get("messages")
+            if outcome_of(newest) != Sent() or _is_among(mark, newest):
+                return outcome_of(newest)  # where that can't be found out, nothing is risked
         lines = [action.data.get("text") or "", *(str(one["url"]) for one in action.data.get("attachments") or ())]
         content = "\n".join(line for line in lines if line)
         message = {"content": content, "message_type": "outgoing", "private": False, "source_id": mark}
@@ -413,12 +415,6 @@ class Chatwoot:
             # For a Chatwoot that keeps no `source_id` of outgoing messages; its webhook may be faster than this note.
             await notes.put(f"mine:{number}", "1", ttl_ms=NOTE_TTL_MS)
         return outcome
-
-    async def _is_there(self, mark: str, api: _Api) -> bool:
-        """True where the message is among the conversation's newest."""
-        newest = _maybe_object((await api.get("messages")).body).get("payload")
-        messages = newest if isinstance(newest, list) else []
-        return any(isinstance(one, dict) and one.get("source_id") == mark for one in messages)
 
     async def _remove(self, action: Action, api: _Api, notes: Notes) -> Outcome:
         """Somebody doesn't answer any more: an agent's assignment goes, a bot's conversation is opened for people."""
@@ -491,6 +487,13 @@ def outcome_of(answer: Answer) -> Outcome:
     if status in (401, 403):
         return Later("credentials_refused")  # an operator mends these, and then it goes on
     return Failed("unknown_conversation" if status == 404 else f"chatwoot_status_{status}")
+
+
+def _is_among(mark: str, newest: Answer) -> bool:
+    """True where a conversation's newest messages have the one with this `source_id`."""
+    messages = _maybe_object(newest.body).get("payload")
+    found = messages if isinstance(messages, list) else []
+    return any(isinstance(one, dict) and one.get("source_id") == mark for one in found)
 
 
 def _agent_participant(number: int) -> str:

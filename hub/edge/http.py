@@ -19,6 +19,8 @@ from starlette.routing import Route
 from hub.domain.decide import unknown, visible
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
+from hub.edge.channels import CHANNEL_PATHS, channel_handler
+from hub.edge.outbox import delivery_metrics
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
 from hub.fanout.node import Node
@@ -226,6 +228,7 @@ class _Figures:
         yield from self._gauges(node)
         yield from _counters(node.meter)
         yield from _distributions(node)
+        yield from delivery_metrics(self.parts.delivery)
 
     def _gauges(self, node: Node) -> Iterator[Metric]:
         sockets = GaugeMetricFamily("hub_sockets", "Open sockets by endpoint.", labels=["endpoint"])
@@ -331,6 +334,7 @@ def make_http(parts: Parts) -> Starlette:
         Route("/v1/events", _guarded(http.events), methods=["POST"]),
         Route("/v1/tickets", _guarded(http.tickets), methods=["POST"]),
         Route("/v1/revocations", _guarded(http.revocations), methods=["POST"]),
+        *(Route(path, _guarded(channel_handler(http)), methods=["GET", "POST"]) for path in CHANNEL_PATHS),
         Route("/v1/conversations", _guarded(http.conversations), methods=["GET"]),
         Route("/v1/conversations/{conversation_id}", _guarded(http.detail), methods=["GET"]),
         Route("/v1/conversations/{conversation_id}/transcript", _guarded(http.transcript), methods=["GET"]),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from hub.channels.delivery import Delivery
 from hub.channels.outbox import Outbox
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
@@ -55,6 +56,7 @@ class Parts:
     ids: Ids
     authenticator: Authenticator
     turn: Turn
+    delivery: Delivery
     addresses: Counter[str] = field(default_factory=Counter)  # sockets per address
 
     async def identify(self, token: str) -> Person:

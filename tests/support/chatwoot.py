@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hub.channels.chatwoot import signature_of
-from tests.support.provider import Asked, Provider, Said
+from tests.support.http_server import Asked, HttpServer, Said
 
 Json = dict[str, Any]
 ACCOUNT = 3
@@ -43,7 +43,7 @@ class ChatwootServer:
         self.failing: list[Said | None] = []  # the next answers: None cuts the line after the work was done
         self._numbers = itertools.count(501)
         self._lock = threading.Lock()
-        self.provider = Provider(self._answer)
+        self.provider = HttpServer(self._answer)
 
     @property
     def url(self) -> str:

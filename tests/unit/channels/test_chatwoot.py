@@ -15,8 +15,8 @@ from hub.channels.port import Action, Answer, BadOption, Failed, Inbound, Later,
 from hub.domain.errors import Refused
 from hub.protocol.platform import BadEvent, decode_event
 from tests.support.chatwoot import ACCOUNT, API_TOKEN, ChatwootServer, signed
+from tests.support.http_server import LoopbackCaller, Said
 from tests.support.notes import MemoryNotes
-from tests.support.provider import PlainCaller, Said
 
 Json = dict[str, Any]
 SECRET, PATH_SECRET = "whsec-for-tests-0123456789", "in-the-address-0123456789"
@@ -63,7 +63,7 @@ class Side:
     async def send(self, kind: str, *, attempt: int = 1, conversation: str = FIRST, **data: Any) -> Outcome:
         """Carry an action out."""
         action = Action("act_1", kind, "acme", conversation, "cw-contact-41", NOW_MS, attempt, data)
-        return await self.channel.send(action, self.notes, PlainCaller())
+        return await self.channel.send(action, self.notes, LoopbackCaller())
 
     async def say(self, text: str = "Hello, Ana here.", *, attempt: int = 1, **data: Any) -> Outcome:
         """An outbound message."""
@@ -362,17 +362,22 @@ async def test_where_source_ids_are_lost_the_message_is_known_by_its_number() ->
 
 
 async def test_a_message_whose_answer_was_lost_isnt_sent_twice(side: Side) -> None:
-    """Before a try again Chatwoot is asked whether it has it."""
+    """Before a try again Chatwoot is asked whether it has it; and where it doesn't say, that is tried again, too."""
     thread = side.server.opens()
-    side.server.failing = [None]
+    side.server.failing = [None, Said(502)]
     assert await side.say() == Later("unreachable")
-    assert await side.say(attempt=2) == Sent()
+    assert await side.say(attempt=2) == Later("chatwoot_status_502")
+    assert await side.say(attempt=3) == Sent()
     assert len(thread.messages) == 1
+
+
+async def test_a_message_that_never_arrived_is_sent_again(side: Side) -> None:
+    """It isn't among the newest ones."""
+    thread = side.server.opens()
     side.server.failing = [Said(502)]
     assert await side.say() == Later("chatwoot_status_502")
-    thread.messages.clear()
     assert await side.say(attempt=2) == Sent()
-    assert len(thread.messages) == 1
+    assert [one["content"] for one in thread.messages] == ["Hello, Ana here."]
 
 
 async def test_a_takeover_gives_the_conversation_to_the_supervisors_agent(side: Side) -> None:

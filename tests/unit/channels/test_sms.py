@@ -21,8 +21,8 @@ from hub.channels.sms import BODY_UNITS_MAX, Sms, code_of, make, number_of, outc
 from hub.domain.errors import Refused
 from hub.protocol.fields import ID_PATTERN
 from hub.protocol.platform import BadEvent, decode_event
+from tests.support.http_server import Asked, HttpServer, LoopbackCaller, Said
 from tests.support.notes import MemoryNotes
-from tests.support.provider import Asked, PlainCaller, Provider, Said
 
 SID = "AC" + "0" * 31 + "1"
 TOKEN = "a-token-for-tests-0123456789"
@@ -82,17 +82,17 @@ def kinds(received: Received) -> list[str]:
 
 
 @pytest.fixture
-def provider() -> Iterator[Provider]:
+def provider() -> Iterator[HttpServer]:
     """A provider that takes every message."""
-    with Provider(lambda _: Said(201, {"sid": "SM7", "status": "queued", "num_segments": "1"})) as standing:
+    with HttpServer(lambda _: Said(201, {"sid": "SM7", "status": "queued", "num_segments": "1"})) as standing:
         yield standing
 
 
-async def sent(provider: Provider, notes: MemoryNotes | None = None, **data: Any) -> Outcome:
+async def sent(provider: HttpServer, notes: MemoryNotes | None = None, **data: Any) -> Outcome:
     """What became of a message that was sent to this provider."""
     known = {name: data.pop(name) for name in ("attempt", "conversation") if name in data}
     channel = adapter(api_base=provider.url, **data.pop("options", {}))
-    return await channel.send(action(**known, **data), notes or MemoryNotes(), PlainCaller())
+    return await channel.send(action(**known, **data), notes or MemoryNotes(), LoopbackCaller())
 
 
 # In.
@@ -133,7 +133,7 @@ async def test_two_messages_at_once_go_to_one_conversation() -> None:
 async def test_a_message_after_the_end_begins_the_next_conversation() -> None:
     """Whoever ended it, and however often that is told."""
     notes, channel = MemoryNotes(), adapter()
-    assert await channel.send(action("conversation.ended", action_id="act_1"), notes, PlainCaller()) == Sent()
+    assert await channel.send(action("conversation.ended", action_id="act_1"), notes, LoopbackCaller()) == Sent()
     assert await channel.ended(FIRST, notes)
     received = await channel.receive(text("One more thing", "SM2"), notes)
     assert {event["conversation_id"] for event in received.events} == {SECOND}
@@ -323,7 +323,7 @@ class Redirected(TwilioHttpClient):  # type: ignore[misc]  # the library has no 
         return super().request(method, self.base + urlsplit(url).path, *arguments, **options)
 
 
-async def test_the_call_is_the_one_that_the_providers_client_makes(provider: Provider) -> None:
+async def test_the_call_is_the_one_that_the_providers_client_makes(provider: HttpServer) -> None:
     """Path, credentials and form of its own library's request are ours."""
     picture = "https://shop.example/a.png"
     assert await sent(provider, attachments=[{"url": picture, "name": "a.png", "mime": "image/png"}]) == Sent()
@@ -343,7 +343,7 @@ async def test_the_call_is_the_one_that_the_providers_client_makes(provider: Pro
     assert sorted(ours.form) == sorted(theirs.form)
 
 
-async def test_a_report_to_the_given_address_is_about_the_message(provider: Provider) -> None:
+async def test_a_report_to_the_given_address_is_about_the_message(provider: HttpServer) -> None:
     """What goes out with a message comes back as its receipt, without anything looked up."""
     await sent(provider)
     callback = dict(provider.asked[0].form)["StatusCallback"]
@@ -353,14 +353,14 @@ async def test_a_report_to_the_given_address_is_about_the_message(provider: Prov
     assert received.events[0]["conversation_id"] == FIRST
 
 
-async def test_sent_is_told_once(provider: Provider) -> None:
+async def test_sent_is_told_once(provider: HttpServer) -> None:
     """The outbox tells it when the provider has the message; the provider's `sent` then says nothing new."""
     notes = MemoryNotes()
     assert await sent(provider, notes) == Sent()
     assert (await adapter().receive(report("sent"), notes)).events == []
 
 
-async def test_a_long_text_goes_in_numbered_parts(provider: Provider) -> None:
+async def test_a_long_text_goes_in_numbered_parts(provider: HttpServer) -> None:
     """Each fits, in order, one report address each; pictures go with the last."""
     long = "A line of some words.\n" * 150
     files = [{"url": "https://shop.example/a.png", "name": "a.png", "mime": "image/png"}]
@@ -374,7 +374,7 @@ async def test_a_long_text_goes_in_numbered_parts(provider: Provider) -> None:
     assert [form["StatusCallback"].rpartition("&part=")[2] for form in forms] == ["1&parts=3", "2&parts=3", "3&parts=3"]
 
 
-async def test_a_text_past_the_limit_is_refused_whole(provider: Provider) -> None:
+async def test_a_text_past_the_limit_is_refused_whole(provider: HttpServer) -> None:
     """No part of it is sent."""
     assert await sent(provider, text="word " * 700, options={"parts_max": 2}) == Failed("too_long")
     assert await sent(provider, text="x" * 60_000) == Failed("too_long")
@@ -405,7 +405,7 @@ async def test_a_try_again_goes_on_where_it_stopped() -> None:
             raise ConnectionResetError
         return one
 
-    with Provider(answer) as provider:
+    with HttpServer(answer) as provider:
         assert await sent(provider, notes, text=long) == Later("provider_status_503")
         assert await sent(provider, notes, text=long, attempt=2) == Later("unreachable")
         await adapter().receive(report("queued", "msg_1", 2, 3), notes)
@@ -441,15 +441,15 @@ async def test_no_answer_is_tried_again() -> None:
     def cut_off(_: Asked) -> Said:
         raise ConnectionResetError
 
-    with Provider(cut_off) as provider:
+    with HttpServer(cut_off) as provider:
         assert await sent(provider) == Later("unreachable")
 
 
 @pytest.mark.parametrize("kind", ["participant.connected", "participant.disconnected", "sender.changed"])
-async def test_what_sms_cant_show_is_done_without_a_call(kind: str, provider: Provider) -> None:
+async def test_what_sms_cant_show_is_done_without_a_call(kind: str, provider: HttpServer) -> None:
     """Who answers, who left and under which name: nothing that a text could say."""
     channel = adapter(api_base=provider.url)
-    assert await channel.send(action(kind, action_id="act_1"), MemoryNotes(), PlainCaller()) == Sent()
+    assert await channel.send(action(kind, action_id="act_1"), MemoryNotes(), LoopbackCaller()) == Sent()
     assert provider.asked == []
 
 
@@ -462,7 +462,7 @@ async def test_what_sms_cant_show_is_done_without_a_call(kind: str, provider: Pr
         ({"attachments": [{"url": "https://shop.example/a.png"}] * 11}, "too_many_attachments"),
     ],
 )
-async def test_what_cant_be_sent_fails_at_once(changed: dict[str, Any], reason: str, provider: Provider) -> None:
+async def test_what_cant_be_sent_fails_at_once(changed: dict[str, Any], reason: str, provider: HttpServer) -> None:
     """Without a call, and with the reason."""
     assert await sent(provider, **changed) == Failed(reason)
     assert provider.asked == []
@@ -472,18 +472,18 @@ async def test_what_cant_be_sent_fails_at_once(changed: dict[str, Any], reason: 
 
 
 @pytest.mark.parametrize("word", ["STOP", "stop", " Stop. ", "StopAll", "UNSUBSCRIBE", "cancel", "END", "quit", "Halt"])
-async def test_after_a_stop_nothing_is_sent(word: str, provider: Provider) -> None:
+async def test_after_a_stop_nothing_is_sent(word: str, provider: HttpServer) -> None:
     """In the provider's words and one's own; the agent sees the message and the panel, and no conversation begins."""
     channel, notes = adapter(api_base=provider.url, stop_words=["HALT"], start_words=["los"]), MemoryNotes()
     received = await channel.receive(text(word), notes)
     assert kinds(received) == ["message.created", "panel.updated"]
     assert received.events[1]["data"] == {"panel": "sms", "content": {"our_number": OURS, "opted_out": True}}
-    assert await channel.send(action(), notes, PlainCaller()) == Failed("opted_out")
+    assert await channel.send(action(), notes, LoopbackCaller()) == Failed("opted_out")
     assert provider.asked == []
     received = await channel.receive(text("Los!", "SM2"), notes)
     assert kinds(received) == ["conversation.started", "message.created", "panel.updated"]
     assert received.events[2]["data"]["content"]["opted_out"] is False
-    assert await channel.send(action(), notes, PlainCaller()) == Sent()
+    assert await channel.send(action(), notes, LoopbackCaller()) == Sent()
 
 
 @pytest.mark.parametrize("word", ["Please stop", "stopping", "START", "yes", "HELP"])
@@ -505,7 +505,7 @@ async def test_where_the_provider_looks_after_stops_its_word_counts() -> None:
 async def test_a_stop_that_only_the_provider_knew_is_learnt(by: str) -> None:
     """Its error for such numbers is remembered, so that the next message isn't tried."""
     notes = MemoryNotes()
-    with Provider(lambda _: Said(400, {"code": 21610})) as provider:
+    with HttpServer(lambda _: Said(400, {"code": 21610})) as provider:
         if by == "answer":
             assert await sent(provider, notes) == Failed("opted_out")
         else:
