@@ -734,7 +734,8 @@ def _connector(
         within = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else ()
         plain = isinstance(value, (str, int, float, bool, list, dict)) and all(isinstance(one, str) for one in within)
         if not plain:
-            raise SettingsError(f"{at}: `{name}` is a {type(value).__name__}; allowed: text, number, boolean, texts")
+            kind = "table" if isinstance(value, dict) else type(value).__name__
+            raise SettingsError(f"{at}: `{name}` is a {kind}; allowed: text, number, boolean, texts, a table of texts")
         options[name], sources[f"connectors.{key}.{name}"] = value, at
     private = _texts(table.get("allow_private", []), "allow_private", document.at((*path, "allow_private")))
     for one in private:

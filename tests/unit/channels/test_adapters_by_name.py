@@ -64,7 +64,7 @@ def test_an_option_may_be_a_table() -> None:
         (TELEGRAM.replace(":make", ":build"), "telegram_adapter has no build"),
         (TELEGRAM.replace("telegram_adapter", "no_such_adapter"), "no_such_adapter, which isn't installed"),
         (TELEGRAM.replace('queue = "support"', ""), "`queue` is missing"),
-        (TELEGRAM + "colour = { sky = 1 }", "`colour` is a dict"),
+        (TELEGRAM + "colour = { sky = 1 }", "`colour` is a table; allowed"),
         (SMS.replace('"+15005550006"', '"15005550006"'), "`numbers` has '15005550006'"),
         (SMS.replace('public_url = "https://hub.example.org"', ""), "set `public_url`"),
     ],
