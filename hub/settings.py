@@ -156,8 +156,8 @@ class ConnectorSettings:
     One connector that the hub delivers for by itself: conversations of `org` that the connector of this name started.
 
     `adapter` names the code that speaks to the provider (`hub.channels.delivery.ADAPTERS`); `options` are its own (texts,
-    numbers, booleans, lists of texts), never shown, since secrets are among them. `allow_private`: `name:port` of hosts
-    that may be called although their addresses are not public ones.
+    numbers, booleans, lists and tables of texts), never shown, since secrets are among them. `allow_private`: `name:port`
+    of hosts that may be called although their addresses are not public ones.
     """
 
     org: str
@@ -1094,9 +1094,11 @@ def _connector(
             value = _of_file(document, path, name, read)
         if name in options:
             raise SettingsError(f"{at}: `{name}` and `{name}_file` both stand there; one is allowed")
-        listed = isinstance(value, list) and all(isinstance(one, str) for one in value)
-        if not listed and not isinstance(value, (str, int, float, bool)):
-            raise SettingsError(f"{at}: `{name}` is a {type(value).__name__}; allowed: text, number, boolean, texts")
+        within = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else ()
+        plain = isinstance(value, (str, int, float, bool, list, dict)) and all(isinstance(one, str) for one in within)
+        if not plain:
+            kind = "table" if isinstance(value, dict) else type(value).__name__
+            raise SettingsError(f"{at}: `{name}` is a {kind}; allowed: text, number, boolean, texts, a table of texts")
         options[name], sources[f"connectors.{key}.{name}"] = value, at
     private = _texts(table.get("allow_private", []), "allow_private", document.at((*path, "allow_private")))
     for one in private:

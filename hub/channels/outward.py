@@ -29,8 +29,6 @@ Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 CONNECTIONS_MAX: Final = 100
-KEPT_MAX: Final = 20
-KEPT_S: Final = 30.0
 URL_CHARS_MAX: Final = 8_192
 RETRY_AFTER_MAX_MS: Final = 24 * 3_600_000
 
@@ -196,8 +194,9 @@ class Outward:
         pool = httpcore.AsyncConnectionPool(
             ssl_context=tls or httpx.create_ssl_context(),
             max_connections=CONNECTIONS_MAX,
-            max_keepalive_connections=KEPT_MAX,
-            keepalive_expiry=KEPT_S,
+            # One call a connection. On a kept one, what a broken provider said too much would be taken for the answer to
+            # the next call, and a connection that it was just closing makes calls of which nobody knows if they arrived.
+            max_keepalive_connections=0,
             network_backend=_Gate(frozenset(allowed), resolve),
         )
         self._client = httpx.AsyncClient(
@@ -207,7 +206,7 @@ class Outward:
     async def call(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes) -> Answer:
         """See the port."""
         checked = checked_url(url)
-        plain = {"accept-encoding": "identity", "user-agent": "supervision-hub", **headers}
+        plain = {"accept-encoding": "identity", "connection": "close", "user-agent": "supervision-hub", **headers}
         try:
             async with asyncio.timeout(self._timeout_s):
                 async with self._client.stream(method, checked, headers=plain, content=body) as answer:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hub.channels.port import Inbound, Received
+from hub.channels.port import Inbound, Received, Renewing
 from hub.domain.errors import Refused
 from hub.protocol.platform import decode_event
 from hub.service.ingest import Result
@@ -49,6 +49,9 @@ def channel_handler(http: Http) -> Callable[[Request], Awaitable[Response]]:
         )
         received = await courier.configured.channel.receive(inbound, courier.notes)
         results = await _take(http, courier, received)
+        if await _were_over(courier, received, results):
+            received = await courier.configured.channel.receive(inbound, courier.notes)
+            results = await _take(http, courier, received)
         content = orjson.dumps({"results": [one.wire() for one in results]}) if received.results else received.body
         return Response(
             content,
@@ -97,6 +100,23 @@ async def _take(http: Http, courier: Courier, received: Received) -> Sequence[Re
     if once and not await courier.notes.put(once, "1", ttl_ms=received.once_ms, absent=True):
         raise _replayed()
     return results
+
+
+async def _were_over(courier: Courier, received: Received, results: Sequence[Result]) -> bool:
+    """True where a conversation had ended without the channel's knowledge, and it now knows which one comes next."""
+    channel = courier.configured.channel
+    if not isinstance(channel, Renewing):
+        return False
+    pairs = zip(received.events, results, strict=True)
+    over = {
+        str(event.get("conversation_id"))
+        for event, result in pairs
+        if result.refused is not None and result.refused.code == "conversation_ended"
+    }
+    known = [
+        await channel.ended(one, courier.notes) for one in sorted(over)
+    ]  # each is told, also behind one that is known
+    return any(known)
 
 
 def _replayed() -> Refused:

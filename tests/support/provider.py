@@ -5,7 +5,6 @@ import base64
 import contextlib
 import json
 import secrets
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +12,10 @@ from typing import Any
 import httpx
 from standardwebhooks.webhooks import Webhook
 
-from hub.app import make_server
 from tests.support.processes import CONFIG, free_port
 
 Json = dict[str, Any]
+SEEN_S = 0.3  # in which a connection's end is seen here, after it ended
 
 
 def new_secret() -> str:
@@ -50,6 +49,13 @@ class Call:
 
     headers: dict[str, str]
     body: bytes
+    reader: asyncio.StreamReader
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def hung_up(self) -> None:
+        """Wait until whoever called has lost patience."""
+        with contextlib.suppress(OSError):
+            await self.reader.read()
 
     @property
     def id(self) -> str:
@@ -64,11 +70,23 @@ class Call:
 
 @dataclass
 class Reply:
-    """What it is answered."""
+    """What it is answered: a number of times; 0: the connection is cut instead. `taken` None: where it is a 2xx."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    times: int = 1
+    taken: bool | None = None
+
+    @property
+    def wire(self) -> bytes:
+        """As HTTP has it."""
+        lines = [f"HTTP/1.1 {self.status} Answer", "content-length: 2", *(f"{k}: {v}" for k, v in self.headers.items())]
+        return "\r\n".join([*lines, "", "ok"]).encode() * self.times
+
+    @property
+    def takes(self) -> bool:
+        """True where the provider has the message."""
+        return 200 <= self.status < 300 if self.taken is None else self.taken
 
 
 Habit = Callable[[Call, int], Awaitable[Reply]]
@@ -95,11 +113,11 @@ class Provider:
         self.delivered: dict[str, list[str]] = {}
         self.texts: dict[str, list[str]] = {}
         self.unsigned: list[Call] = []
-        self.under_way: dict[str, int] = {}
+        self.under_way: dict[str, Call] = {}
         self.overlaps: list[str] = []
         self._times: dict[str, int] = {}
-        self._server: Any = None
-        self._serving: asyncio.Task[None] | None = None
+        self._server: asyncio.Server | None = None
+        self._meetings: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -108,26 +126,18 @@ class Provider:
 
     async def start(self) -> "Provider":
         """Listen."""
-        listening = socket.socket()
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", self.port))
-        listening.listen(128)
-
-        async def app(scope: Any, receive: Any, send: Any) -> None:  # uvicorn knows functions, not methods
-            await self._app(scope, receive, send)
-
-        self._server = make_server(app)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
+        self._server = await asyncio.start_server(self._meet, "127.0.0.1", self.port)
         return self
 
     async def stop(self) -> None:
-        """Refuse connections, and cut those that are there."""
-        if self._serving is None:
-            return
-        self._server.should_exit = True
-        self._server.force_exit = True
-        await self._serving
-        self._serving = None
+        """Refuse connections, and cut those that are there. Idempotent."""
+        if self._server is not None:
+            self._server.close()
+            for task in self._meetings:
+                task.cancel()
+            await asyncio.gather(*self._meetings, return_exceptions=True)
+            await self._server.wait_closed()
+            self._server = None
 
     async def close(self) -> None:
         """The end; fails where a call was not signed, or two of one conversation were under way at once."""
@@ -135,18 +145,28 @@ class Provider:
         assert not self.unsigned, f"{len(self.unsigned)} calls without a right signature"
         assert not self.overlaps, f"two calls at once: {self.overlaps}"
 
-    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
-        body = b""
-        more = True
-        while more:
-            part = await receive()
-            body += part.get("body", b"")
-            more = part.get("more_body", False)
-        call = Call({name.decode(): value.decode() for name, value in scope["headers"]}, body)
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._meetings.add(task)
+        try:
+            while True:
+                await self._one(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the other side has gone, or this one goes
+        finally:
+            self._meetings.discard(task)
+            writer.transport.abort()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:-2]
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head)}
+        call = Call(headers, await reader.readexactly(int(headers["content-length"])), reader)
         reply = await self._answer(call)
-        headers = [(name.encode(), value.encode()) for name, value in reply.headers.items()]
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
+        if not reply.times:
+            raise ConnectionResetError
+        writer.write(reply.wire)
+        await writer.drain()
 
     async def _answer(self, call: Call) -> Reply:
         if not any(verified(call, one) for one in self.secrets):
@@ -154,17 +174,25 @@ class Provider:
             return Reply(401)
         self.calls.append(call)
         times = self._times[call.id] = self._times.get(call.id, 0) + 1
-        conversation = call.json["conversation_id"]
-        self.under_way[conversation] = self.under_way.get(conversation, 0) + 1
-        if self.under_way[conversation] > 1:
-            self.overlaps.append(call.id)
+        await self._alone(call)
         try:
             reply = await self.habit(call, times)
         finally:
-            self.under_way[conversation] -= 1
-        if 200 <= reply.status < 300:
+            call.over.set()
+        if reply.takes:
             self.take(call)
         return reply
+
+    async def _alone(self, call: Call) -> None:
+        """Note where another call of the conversation is under way, but for one whose end is just not seen yet."""
+        conversation = call.json["conversation_id"]
+        before = self.under_way.get(conversation)
+        self.under_way[conversation] = call
+        if before is not None and not before.over.is_set():
+            try:
+                await asyncio.wait_for(before.over.wait(), SEEN_S)
+            except TimeoutError:
+                self.overlaps.append(call.id)
 
     def take(self, call: Call) -> None:
         """Give a message to its customer, unless they have it."""
