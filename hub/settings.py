@@ -26,6 +26,8 @@ from typing import Any, Final, TypeVar
 from hub.domain.claims import ClaimNames, ClaimPath, Grant, IssuerRules
 from hub.domain.files import TYPES
 from hub.domain.grants import EVERYTHING, PERMISSIONS, ROLES
+from hub.domain.masking import PATTERN_NAME
+from hub.linear import NoEngine, finder
 
 SECRET_BYTES_MIN: Final = 32
 BACKLOG: Final = 2_048
@@ -80,6 +82,21 @@ class ChannelSettings:
     """One channel: True in `agent_name_visible` where its customers are shown the name of who answers."""
 
     agent_name_visible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MaskingSettings:
+    """
+    What people who only watch don't get to read: kinds that are built in, and `patterns`, (name, RE2 pattern) of one's own.
+
+    See `hub/domain/masking.py`; nothing is masked by default.
+    """
+
+    card: bool = False
+    iban: bool = False
+    email: bool = False
+    phone: bool = False
+    patterns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +346,8 @@ class Settings:
     channels: Mapping[str, ChannelSettings] = field(default_factory=lambda: MappingProxyType({}))
     people: Mapping[str, PersonSettings] = field(default_factory=lambda: MappingProxyType({}))
     connectors: Mapping[str, ConnectorSettings] = field(default_factory=lambda: MappingProxyType({}))
+    masking: MaskingSettings = field(default_factory=MaskingSettings)
+    masking_queues: Mapping[str, MaskingSettings] = field(default_factory=lambda: MappingProxyType({}))
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
     def queue(self, queue_id: str, division: str | None = None) -> QueueSettings:
@@ -372,7 +391,7 @@ class Settings:
             )
 
 
-_STRUCTURED = ("issuers", "queues", "channels", "people", "sign_in", "files", "connectors")
+_STRUCTURED = ("issuers", "queues", "channels", "people", "sign_in", "files", "connectors", "masking")
 _OPTIONS: Mapping[str, dataclasses.Field[Any]] = {
     f.name: f for f in dataclasses.fields(Settings) if "top" in f.metadata
 }
@@ -532,6 +551,9 @@ def describe(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
             yield f"{path}.{name}", _shown(getattr(connector, name)), settings.source(path), ""
         for name in connector.options:
             yield f"{path}.{name}", "set", settings.source(f"{path}.{name}"), ""
+    yield from _described("masking", settings.masking, settings.source("masking"))
+    for key, entry in settings.masking_queues.items():
+        yield from _described(f"masking.queues.{key}", entry, settings.source(f"masking.queues.{key}"))
 
 
 def _described(path: str, entry: Any, origin: str) -> Iterator[tuple[str, str, str, str]]:
@@ -765,6 +787,7 @@ def _structured(document: "_Document") -> Iterator[tuple[str, Any, str]]:
         yield "files", _files(document), document.at(("files",))
     if "issuers" in document.values:
         yield "issuers", _issuers(document), document.at(("issuers",))
+    yield from _maskings(document)
 
 
 def _queue(document: "_Document", key: str) -> QueueSettings:
@@ -1033,6 +1056,66 @@ def _client_secret(
     if not secret:
         raise SettingsError(f"{at}: the file is empty")
     return secret
+
+
+_MASKED_KINDS: Final = ("card", "iban", "email", "phone")
+_MASKED_PATTERNS_MAX: Final = 64
+
+
+def _maskings(document: "_Document") -> Iterator[tuple[str, Any, str]]:
+    """`[masking]`, and what `[masking.queues.ID]` says otherwise for one queue; what that leaves out stays."""
+    table = document.table(("masking",))
+    if not table:
+        return
+    everywhere = _masking(document, ("masking",), (*_MASKED_KINDS, "patterns", "queues"), MaskingSettings())
+    yield "masking", everywhere, document.at(("masking",))
+    made: dict[str, MaskingSettings] = {}
+    for key in document.table(("masking", "queues")):
+        path: Path_ = ("masking", "queues", key)
+        document.entry(path, (*_MASKED_KINDS, "patterns"))
+        made[key] = _masking(document, path, (*_MASKED_KINDS, "patterns"), everywhere)
+        yield f"masking.queues.{key}", None, document.at(path)
+    yield "masking_queues", MappingProxyType(made), document.at(("masking", "queues"))
+
+
+def _masking(document: "_Document", path: Path_, allowed: Sequence[str], otherwise: MaskingSettings) -> MaskingSettings:
+    table = document.table(path)
+    for key, value in table.items():
+        if key not in allowed:
+            raise _unknown(document.at((*path, key)), key, allowed)
+        if key in _MASKED_KINDS and not isinstance(value, bool):
+            raise _wrong(document.at((*path, key)), key, value, "true or false")
+    kinds = {key: table[key] for key in _MASKED_KINDS if key in table}
+    if "patterns" in table:
+        return dataclasses.replace(otherwise, **kinds, patterns=_patterns(document, (*path, "patterns")))
+    return dataclasses.replace(otherwise, **kinds)
+
+
+def _patterns(document: "_Document", path: Path_) -> tuple[tuple[str, str], ...]:
+    listed = document.get(path)
+    if not isinstance(listed, list) or len(listed) > _MASKED_PATTERNS_MAX:
+        allowed = f'at most {_MASKED_PATTERNS_MAX} tables like {{name = "order", pattern = "KD-[0-9]+"}}'
+        raise _wrong(document.at(path), "patterns", listed, allowed)
+    patterns = tuple(_pattern(document, (*path, index)) for index in range(len(listed)))
+    names = [name for name, _ in patterns]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"{document.at(path)}: two patterns have the same name; each is allowed once")
+    return patterns
+
+
+def _pattern(document: "_Document", path: Path_) -> tuple[str, str]:
+    document.entry(path, ("name", "pattern"))
+    name, pattern = document.text(path, "name"), document.text(path, "pattern")
+    if not PATTERN_NAME.fullmatch(name) or name in (*_MASKED_KINDS, "e-mail"):
+        at = document.at((*path, "name"))
+        raise _wrong(at, "name", name, "1 to 24 of a-z, 0-9, `-`, other than the kinds that are built in")
+    try:
+        finder(pattern)
+    except NoEngine as error:
+        raise SettingsError(f"{document.at((*path, 'pattern'))}: {error}") from None
+    except ValueError as error:
+        raise _wrong(document.at((*path, "pattern")), "pattern", pattern, str(error)) from None
+    return name, pattern
 
 
 def _take_secret(
