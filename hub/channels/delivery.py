@@ -36,7 +36,7 @@ import orjson
 
 from hub.channels.attempts import Breaker, Done, GiveUp, Limits, Wait, given_up_before, step_after
 from hub.channels.outward import Outward, origin_of
-from hub.channels.port import Action, Answer, BadOption, Caller, Channel, Later, Outcome, Place, Unreachable
+from hub.channels.port import Action, Answer, BadOption, Caller, Channel, Later, Maker, Outcome, Place, Unreachable
 from hub.domain.errors import Refused
 from hub.service.messaging import Messaging
 from hub.settings import Settings, SettingsError
@@ -90,10 +90,8 @@ def make_channels(settings: Settings) -> dict[str, Configured]:
         url = f"{settings.public_url}{ROUTE}{name}" if settings.public_url else ""
         place = Place(org=one.org, connector=name, url=url)
         at = settings.source(f"connectors.{name}")
-        if one.adapter not in ADAPTERS:
-            raise SettingsError(f"{at}: `adapter` is {one.adapter!r}; allowed: {', '.join(sorted(ADAPTERS))}")
         try:
-            channel: Channel = import_module(ADAPTERS[one.adapter]).make(one.options, place)
+            channel = _maker(one.adapter, at)(one.options, place)
         except ModuleNotFoundError as error:
             raise SettingsError(
                 f"{at}: the adapter {one.adapter!r} needs {error.name}, which isn't installed"
@@ -103,6 +101,24 @@ def make_channels(settings: Settings) -> dict[str, Configured]:
             where = settings.sources.get(key, at)
             raise SettingsError(f"{where}: [connectors.{name}] {error}") from None
         made[name] = Configured(place, one.adapter, channel, one.allow_private)
+    return made
+
+
+def _maker(adapter: str, at: str) -> Maker:
+    """
+    What makes the channels of an adapter: one of the hub's own by its name, any other as `module:function`.
+
+    Raises:
+        SettingsError: It is neither, or there is no such function; `at` says where it stands.
+        ModuleNotFoundError: There is no such module, or one that it needs is missing.
+    """
+    module, _, function = ADAPTERS.get(adapter, adapter).partition(":")
+    if adapter not in ADAPTERS and not function:
+        named = ", ".join(sorted(ADAPTERS))
+        raise SettingsError(f"{at}: `adapter` is {adapter!r}; allowed: {named}, or module:function")
+    made: Maker | None = getattr(import_module(module), function or "make", None)
+    if made is None:
+        raise SettingsError(f"{at}: `adapter` is {adapter!r}, but {module} has no {function}")
     return made
 
 

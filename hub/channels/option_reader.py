@@ -62,9 +62,16 @@ class Options:
     def texts(self, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
         """A list of texts."""
         value = self._value(key, default)
-        if isinstance(value, (str, int, float)) or not all(map(_is_text, value)):
+        if isinstance(value, (str, int, float, Mapping)) or not all(map(_is_text, value)):
             raise BadOption(key, f"is {_shown(value)}; allowed: a list of texts")
         return tuple(value)
+
+    def table(self, key: str, default: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Texts by name."""
+        value = self._value(key, default)
+        if not isinstance(value, Mapping) or not all(map(_is_text, value.values())):
+            raise BadOption(key, f"is {_shown(value)}; allowed: a table of texts")
+        return dict(value)
 
     def done(self) -> None:
         """Refuse a key that nobody asked for."""

@@ -23,9 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-Option = str | int | float | bool | Sequence[str]  # what a key of `[connectors.<sub>]` may hold
+Option = str | int | float | bool | Sequence[str] | Mapping[str, str]  # what a key of `[connectors.<sub>]` may hold
 HUB_OPTIONS = frozenset({"org", "adapter", "allow_private"})  # never given to an adapter
 
 
@@ -173,6 +173,22 @@ class Channel(Protocol):
         Carry one action out; never raises for the provider's faults (`Unreachable` is `Later`).
 
         It is cancelled after `outbound_timeout_ms` in all, and tried again: `Later` counts as a try, as does that.
+        """
+
+
+@runtime_checkable
+class Renewing(Protocol):
+    """
+    Beside `Channel`, for providers that know no conversations: two numbers, a thread that is opened again.
+
+    The hub ends conversations by itself, too, and an end may still be on its way to `send` while the customer writes again.
+    """
+
+    async def ended(self, conversation_id: str, notes: Notes) -> bool:
+        """
+        An event for this conversation was refused because it has ended. Note it, so that `receive` finds the next one.
+
+        True: `receive` is asked once more for the same request, and its events are taken in instead. Idempotent.
         """
 
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.channels.delivery import place_of
-from hub.channels.port import Inbound, Received
+from hub.channels.port import Inbound, Received, Renewing
 from hub.domain.errors import Refused
 from hub.protocol.platform import decode_event
 from hub.service.ingest import Result
@@ -51,6 +51,9 @@ def channel_handler(http: Http) -> Callable[[Request], Awaitable[Response]]:
         try:
             received = await courier.configured.channel.receive(inbound, courier.notes)
             results = await _take(http, courier, received)
+            if await _were_over(courier, received, results):
+                received = await courier.configured.channel.receive(inbound, courier.notes)
+                results = await _take(http, courier, received)
         except Refused:
             raise
         except Exception as error:  # the adapter's mistake; its words may hold what somebody wrote
@@ -105,6 +108,23 @@ async def _take(http: Http, courier: Courier, received: Received) -> Sequence[Re
     if once and not await courier.notes.put(once, "1", ttl_ms=received.once_ms, absent=True):
         raise _replayed()
     return results
+
+
+async def _were_over(courier: Courier, received: Received, results: Sequence[Result]) -> bool:
+    """True where a conversation had ended without the channel's knowledge, and it now knows which one comes next."""
+    channel = courier.configured.channel
+    if not isinstance(channel, Renewing):
+        return False
+    pairs = zip(received.events, results, strict=True)
+    over = {
+        str(event.get("conversation_id"))
+        for event, result in pairs
+        if result.refused is not None and result.refused.code == "conversation_ended"
+    }
+    known = [
+        await channel.ended(one, courier.notes) for one in sorted(over)
+    ]  # each is told, also behind one that is known
+    return any(known)
 
 
 def _replayed() -> Refused:

@@ -37,6 +37,9 @@ class Blobs(Protocol):
     async def open(self, org: str, conversation_id: str, file_id: str) -> AsyncIterator[bytes]:
         """The content in parts."""
 
+    async def there(self, org: str, conversation_id: str, file_id: str) -> bool:
+        """True where the content is there."""
+
     async def forget(self, org: str, conversation_id: str) -> None:
         """Everything of a conversation; idempotent."""
 
@@ -200,7 +203,15 @@ class Files:
     # -- links ---------------------------------------------------------------------------------------------------------------
 
     async def link(self, meta: FileMeta, now_ms: int) -> tuple[str, int]:
-        """An address that opens this file for whoever has it, and when it is over (Unix ms)."""
+        """
+        An address that opens this file for whoever has it, and when it is over (Unix ms).
+
+        Raises:
+            Refused: `unknown_file` where its bytes are gone, so that a page can say so instead of a failed download.
+        """
+        if not await self._blobs.there(meta.org, meta.conversation_id, meta.file_id):
+            log.error("the bytes of a file are not where they were put; do all hubs share the folder?")
+            raise unknown_file()
         until = now_ms + self._link_ms
         return f"{file_url(meta)}?until={until}&sign={sign(await self._index.secret(), meta.file_id, until)}", until
 

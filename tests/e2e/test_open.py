@@ -12,7 +12,7 @@ from standardwebhooks.webhooks import Webhook
 
 from tests.support.centre import Centre
 from tests.support.processes import HubProcess
-from tests.support.webhooks import FAST, Provider, ids_of, new_secret, open_config, open_table, providing
+from tests.support.provider import FAST, Provider, ids_of, new_secret, open_config, open_table, providing
 
 
 async def test_an_agents_message_is_a_signed_webhook(shop: tuple[Centre, Provider]) -> None:
