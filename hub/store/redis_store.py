@@ -384,7 +384,7 @@ class RedisStore:
         names = [name(p, org, conversation_id) for name in kept]
         names += [self.keys.seen(p, org, conversation_id, k) for k in range(int(count or 0) // 500 + 1)]
         dead = base + b"dead:" + member
-        letters = [member + b" " + id_ for id_ in await self.call("commit", base, b"HKEYS", dead)]
+        letters = [member + b" " + id_ for id_ in pairs(await self.call("commit", base, b"HGETALL", dead))]
         if letters:
             deads = base + b"deads:" + f"{org}/{(connector or b'').decode()}".encode()
             await self.call("commit", base, b"ZREM", deads, *letters)
