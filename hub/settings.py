@@ -325,6 +325,7 @@ class Settings:
         1_000, "connections of one network address without a request; the oldest goes; at least sockets_per_address"
     )
     connections_waiting_per_node: int = _option(4_000, "connections of one node without a request; the oldest goes")
+    provider_link_ms: int = _option(_DAY_MS, "how long an address that a provider is given opens a file")
     channel_body_bytes_max: int = _option(1_048_576, "size of the body of one POST /v1/channels/...")
     outbound_timeout_ms: int = _option(10_000, "time an adapter has to carry out one action")
     outbound_claim_ms: int = _option(
