@@ -218,7 +218,8 @@ def _ledger_details(event: e.Event) -> dict[str, object]:
             by = None if event.by is None else event.by[0]
             why = {} if event.why is None else {"why": event.why}
             ended = {"monitor_id": monitor.monitor_id, "user_id": monitor.user_id, "reason": event.reason, "by": by}
-            return {**ended, **why}
+            # what it saw ends where the transcript ends as this is written: the store writes that down beside the line
+            return {**ended, "from_offset": monitor.first_shown, **why}
         case e.TakeoverPrepared(prepared=prepared):
             return {"takeover_id": prepared.takeover_id, "user_id": prepared.user_id}
         case e.TakeoverCancelled() | e.TakeoverAcknowledged():
