@@ -153,7 +153,8 @@ class Monitor:
     One supervisor silently watching one participant.
 
     `monitor_id` is random and new for each start: it is the fence. `queues` and `divisions` are the rights it was
-    started with, so that a transfer out of them ends it. The lease is the longest of its sessions'.
+    started with, so that a transfer out of them ends it. The lease is the longest of its sessions'. `first_shown` is the
+    offset of the oldest entry that it was shown (for the ledger), None while that isn't known.
     """
 
     monitor_id: str
@@ -164,6 +165,7 @@ class Monitor:
     queues: tuple[str, ...]
     divisions: tuple[str, ...]
     sessions: tuple[MonitorSession, ...] = ()
+    first_shown: int | None = None
 
     def alive(self, now_ms: int) -> bool:
         """True while the lease of at least one session runs."""

@@ -63,6 +63,7 @@ def test_new_conversation() -> None:
     commit = plan(Situation(NOW), begin(panels=(("customer", "{}"),)))
     assert (commit.version, commit.monitor_version, commit.new_version) == ("", None, "1.123")
     sets = dict(commit.sets)
+    assert sets.pop("lc") == b"1 %b 456123c" % orjson.loads(commit.ledger[-1])["mac"].encode()
     assert sets == {
         "epoch": b"456",
         "conn": b"platform",
@@ -134,6 +135,7 @@ def test_monitors_fields() -> None:
     begun = after(situation(BOB), watch()).monitor
     assert begun is not None
     sets = dict(commit.sets)
+    assert sets.pop("lm") == b"1 %b 456123m" % orjson.loads(commit.ledger[-1])["mac"].encode()
     lease_end = begun.sessions[0].lease_end
     seen, hidden = monitor_parts(begun)
     assert sets == {
@@ -146,7 +148,7 @@ def test_monitors_fields() -> None:
     }
     assert commit.due == [("lease", lease_end)]
     stop = plan(watched(BOB), c.StopMonitor(person()))
-    assert set(stop.drops) == {"m", "m.id", "m.row", "m.extra", "ml:ses_ana"}
+    assert set(stop.drops) == {"m", "m.id", "m.row", "m.extra", "m.from", "ml:ses_ana"}
     assert stop.due_drop == ["lease"]
 
 
