@@ -83,6 +83,9 @@ class Session(Listener, Protocol):
     def monitor_over(self, conversation_id: str, monitor_id: str, ended: MonitorEnd | None) -> None:
         """A monitor of this session is over; why is in the store where `ended` is None."""
 
+    def out_of_sight(self, conversation_id: str) -> None:
+        """A conversation that this session monitors is none of its person's any more."""
+
     def view_changed(self, view: View, told: Told) -> None:
         """A view has changed; `told` is what the viewer lacks."""
 
@@ -360,6 +363,7 @@ class Node:
         key = (org.org, conversation_id)
         if key in self.monitoring:
             self._monitors_changed(key, is_)
+            self._sight_changed(key, new)
         known = {one.participant_id for one in was.people}
         for one in is_.people:
             if one.participant_id not in known:
@@ -391,6 +395,12 @@ class Node:
                 session.monitor_over(key[1], ref.monitor_id, ended)
             else:
                 self.spawn(self._look_at_monitor(session, key, ref))
+
+    def _sight_changed(self, key: tuple[str, str], entry: Entry) -> None:
+        """A monitor is a person's, a right is a token's: one session may see what another one doesn't."""
+        for session in list(self.monitoring.get(key, ())):
+            if not session.person.sees(entry.queue, entry.division):
+                session.out_of_sight(key[1])
 
     async def _look_at_monitor(self, session: Session, key: tuple[str, str], ref: MonitorRef) -> None:
         """The board doesn't name it: the news may be older than the monitor, or its end was missed. The store knows."""
