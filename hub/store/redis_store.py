@@ -418,7 +418,7 @@ class RedisStore:
         """What is known of tries to send its actions, dead letters too; before its record, so that a crash loses no trace."""
         base = self.keys.base(p)
         dead = base + b"dead:" + member
-        letters = [member + b" " + id_ for id_ in await self.call("commit", base, b"HKEYS", dead)]
+        letters = [member + b" " + id_ for id_ in pairs(await self.call("commit", base, b"HGETALL", dead))]
         if letters:
             await self.call("commit", base, b"ZREM", base + b"deads:" + f"{org}/{connector}".encode(), *letters)
         await self.call("commit", base, b"UNLINK", dead, base + b"try:" + member, base + b"back:" + member)
