@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import signal
@@ -16,24 +17,33 @@ import uvicorn
 from hub.channels.delivery import Delivery, make_channels
 from hub.channels.outbox import Outbox
 from hub.domain.errors import Refused
+from hub.edge.arrivals import Arrivals
 from hub.edge.auth import Authenticator
+from hub.edge.guard import guarded
 from hub.edge.http import make_http, make_metrics
+from hub.edge.openid import require_extra
 from hub.edge.parts import Parts
 from hub.edge.socket import Door, serve_socket
 from hub.edge.transport import HttpFront, Lobby
 from hub.edge.turn import Turn
+from hub.edge.web_sessions import WebSessions
 from hub.fanout.node import Node
 from hub.protocol.close import Close
 from hub.service.conversations import Conversations
+from hub.service.files import Files
 from hub.service.history import History
 from hub.service.ingest import Ingest
 from hub.service.messaging import Messaging
 from hub.settings import Settings, SettingsError, bind
 from hub.store.connection import Unavailable
 from hub.store.embedded import Embedded
+from hub.store.file_folder import FolderBlobs
+from hub.store.file_index import RedisFileIndex
+from hub.store.intake import Intake
 from hub.store.keys import new_id
 from hub.store.outbound import OUTBOUND_SCRIPTS
 from hub.store.redis_store import SCRIPTS, RandomIds, RedisStore
+from hub.store.signed_in import SignedIn
 from hub.store.topology import Primaries
 
 log = logging.getLogger(__name__)
@@ -62,7 +72,10 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
     conversations = Conversations(store, settings, ids.new, ids.tag)
     ingest = Ingest(store, conversations, settings, ids)
     node = Node(settings, store, conversations, ingest, ids, new_id("nod", 0))
-    messaging = Messaging(store, conversations, ids)
+    history = History(store, conversations, settings.list_rows_max)
+    files, intake = await make_files(settings, store, history, ids)
+    node.before_erase.append(files.forget)
+    messaging = Messaging(store, conversations, ids, files)
     delivery = Delivery(node, messaging, channels)
     parts = Parts(
         settings=settings,
@@ -71,29 +84,70 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
         conversations=conversations,
         ingest=ingest,
         messaging=messaging,
-        history=History(store, conversations, settings.list_rows_max),
+        history=history,
         outbox=Outbox(node, delivery.keys),
         ids=ids,
         authenticator=Authenticator(settings),
         turn=Turn(node.meter, settings.hub_frame_bytes_max),
+        web=WebSessions(settings, SignedIn(store), node) if settings.sign_in is not None else None,
+        files=files,
+        intake=intake,
         delivery=delivery,
     )
     try:
         await primaries.believed()
         await node.start()
+        await parts.authenticator.start()
         parts.outbox.start()
         delivery.start()
         yield parts
     finally:
+        await parts.authenticator.stop()
         parts.outbox.stop()
         await delivery.stop()
         await node.stop()
         await primaries.aclose()
 
 
+async def make_files(settings: Settings, store: RedisStore, history: History, ids: RandomIds) -> tuple[Files, Intake]:
+    """
+    Where files are kept and how they come in.
+
+    Raises:
+        SettingsError: The folder can't be used, or there is no such scanner.
+    """
+    blobs = FolderBlobs(settings.files_dir)
+    intake = Intake(
+        settings.files_dir,
+        bytes_max=settings.file_bytes_max,
+        upload_ms=settings.file_transfer_ms,
+        scan_command=settings.files.scan_command,
+        scan_ms=settings.file_scan_ms,
+    )
+    try:
+        await asyncio.to_thread(intake.check_scanner)
+    except OSError as error:
+        raise SettingsError(f"{settings.source('files')}: files can't be scanned: {error}") from None
+    if settings.files.dir is not None:  # the default folder may never be needed, and its disk be read-only
+        try:
+            await asyncio.to_thread(intake.prepare)
+        except OSError as error:
+            raise SettingsError(f"{settings.source('files')}: files can't be kept there: {error}") from None
+    files = Files(
+        RedisFileIndex(store),
+        blobs,
+        history,
+        ids,
+        count_max=settings.files_per_conversation,
+        org_bytes_max=settings.files_org_bytes_max,
+        link_ms=settings.file_link_ms,
+    )
+    return files, intake
+
+
 def make_app(parts: Parts, door: Door) -> Any:
     """The ASGI application: sockets by the plain driver, everything else by Starlette."""
-    http = make_http(parts)
+    http = guarded(make_http(parts), door)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
@@ -121,6 +175,7 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> int:
         EmbeddedError: The embedded store can't be started.
     """
     make_channels(settings)  # what is wrong with them is said before anything is started
+    require_extra(settings)
     public = bind(settings.host, settings.port)
     try:
         listen = settings.metrics_address
@@ -166,7 +221,8 @@ async def _serve(
     loop.add_signal_handler(signal.SIGINT, interrupted)
     public.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # inherited by what it accepts
     door = Door(parts)
-    server = make_server(make_app(parts, door), door if parts.settings.socket_driver == "lean" else None)
+    arrivals = Arrivals(parts.settings, parts.quotas, door.proxies)
+    server = make_server(make_app(parts, door), door if parts.settings.socket_driver == "lean" else None, arrivals)
     servers = [(server, asyncio.create_task(server.serve(sockets=[public])))]
     if metrics is not None:
         beside = make_server(make_metrics(parts))
@@ -201,13 +257,19 @@ async def _until_stopped(stop: asyncio.Event, embedded: Embedded | None) -> bool
     return False
 
 
-def make_server(app: Any, door: Door | None = None) -> uvicorn.Server:
-    """A server for the application; with a `door` its sockets have the lean driver and the application never sees them."""
+def make_server(app: Any, door: Door | None = None, arrivals: Arrivals | None = None) -> uvicorn.Server:
+    """
+    A server for the application; with a `door` its sockets have the lean driver and the application never sees them.
+
+    Without `arrivals` the default limits hold for connections that don't ask; the metrics' own address has those.
+    """
     ws: Any = PLAIN_DRIVER if door is None else Lobby(door, WS_BYTES_MAX)
+    front: Any = functools.partial(HttpFront, arrivals=arrivals or Arrivals(Settings()))
     config = uvicorn.Config(
         app,
         ws=ws,
-        http=HttpFront,
+        http=front,
+        proxy_headers=False,  # `Door.address` says whose request it is
         lifespan="off",
         log_config=None,
         access_log=False,

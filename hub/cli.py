@@ -136,6 +136,8 @@ def _serve(args: argparse.Namespace) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for warning in unknown_variables(os.environ):
         logging.getLogger("hub").warning("%s", warning)
+    if "FORWARDED_ALLOW_IPS" in os.environ and not settings.trusted_proxies:
+        logging.getLogger("hub").warning("FORWARDED_ALLOW_IPS isn't read any more; set trusted_proxies")
     from hub.app import serve
     from hub.store.embedded import DataDirLocked, EmbeddedError
 

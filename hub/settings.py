@@ -13,6 +13,7 @@ channels, people and issuers come from the file alone, since they have more shap
 
 import dataclasses
 import difflib
+import ipaddress
 import re
 import socket
 import tomllib
@@ -22,6 +23,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from hub.domain.claims import ClaimNames, ClaimPath, Grant, IssuerRules
+from hub.domain.files import TYPES
 from hub.domain.grants import EVERYTHING, PERMISSIONS, ROLES
 
 SECRET_BYTES_MIN: Final = 32
@@ -46,6 +49,7 @@ HOW_TO_MAKE_ONE: Final = "export HUB_TOKEN_SECRET=$(openssl rand -hex 32)"
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _KEY_PREFIX = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _DAY_MS = 86_400_000
+_NONE = "no limit"
 _INT_MAX = 2**53 - 1
 _T = TypeVar("_T")
 Path_ = tuple[str | int, ...]  # where a value stands in the file: ("queues", "support", "name"), ("issuers", 0)
@@ -92,11 +96,57 @@ class PersonSettings:
 
 @dataclass(frozen=True, slots=True)
 class IssuerSettings:
-    """An identity provider whose tokens are taken; its keys (JWKS) come from exactly one of URL and file."""
+    """
+    An identity provider whose tokens are taken; its keys (JWKS) come from exactly one of URL and file.
+
+    `audience` is what its tokens call this hub (`aud`); `rules` say whom it may speak for, and what its claims mean.
+    """
 
     issuer: str
     jwks_url: str | None = None
     jwks_file: Path | None = None
+    audience: str = "hub"
+    rules: IssuerRules = field(default_factory=IssuerRules)
+
+
+@dataclass(frozen=True, slots=True)
+class SignInSettings:
+    """
+    How people sign in in a browser: with which of the issuers (OpenID Connect), and as which of its clients.
+
+    `public_url` is the hub's own origin as browsers see it, without a path; `client_secret` None: a public client.
+    `discovery_url` is where the issuer describes itself.
+    """
+
+    issuer: str
+    client_id: str
+    public_url: str
+    discovery_url: str
+    client_secret: bytes | None = field(default=None, repr=False)
+    scopes: tuple[str, ...] = ("openid", "profile")
+
+    @property
+    def secure(self) -> bool:
+        """True where browsers reach the hub by https, so that cookies are for that alone."""
+        return self.public_url.startswith("https://")
+
+
+@dataclass(frozen=True, slots=True)
+class FilesSettings:
+    """
+    Files of conversations: the folder (None: `files` in `data_dir`) or S3 bucket they are kept in, the media types that are
+    taken, and the scanner's argv (empty: none).
+
+    `s3_bucket` empty: the folder; `s3_endpoint` empty: Amazon's own. Credentials come from the environment (`AWS_*`) alone.
+    """
+
+    dir: Path | None = None
+    s3_bucket: str = ""
+    s3_prefix: str = "hub"
+    s3_endpoint: str = ""
+    s3_region: str = ""
+    types: tuple[str, ...] = tuple(TYPES)
+    scan_command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +188,9 @@ class Settings:
     redis_url: str | None = _option(None, "the store; unset: an embedded one in data_dir", top=True, shown=False)
     data_dir: Path = _option(Path(".hub"), "folder of the embedded store", top=True)
     key_prefix: str = _option("hub", "first part of every key in the store", top=True)
-    origins: tuple[str, ...] = _option((), "browser origins allowed besides the hub's own", top=True)
+    origins: tuple[str, ...] = _option(
+        (), "browser origins allowed, exactly these; none: the host that was asked for", top=True
+    )
     loop_engine: str = _option("auto", "event loop: auto takes uvloop where installed", top=True)
     socket_driver: str = _option("lean", "sockets: lean, or asgi for uvicorn's own class", top=True)
     token_secret: bytes | None = field(
@@ -201,8 +253,76 @@ class Settings:
     breaker_failures: int = _option(5, "failures in a row after which an endpoint is left alone")
     breaker_ms: int = _option(30_000, "how long it is left alone before one call tries it again")
     dead_letters_max: int = _option(1_000, "dead letters kept of one connector in each of the 64 partitions")
+    keys_fresh_ms: int = _option(300_000, "how long a key is still taken that its issuer has withdrawn")
+    keys_usable_ms: int = _option(3_600_000, "how long an issuer's keys are taken while it can't be reached")
+    keys_again_ms: int = _option(30_000, "time after which an issuer is asked again for a key that it didn't have")
+    sign_in_ms: int = _option(600_000, "time a person has to sign in at the identity provider")
+    sign_ins_per_minute: int = _option(120, "sign-ins begun a minute from one network address")
+    signed_in_ms: int = _option(8 * 3_600_000, "time after which somebody must sign in again")
+    signed_in_idle_ms: int = _option(1_800_000, "time without an open page after which a sign-in is over")
+
+    file_bytes_max: int = _option(20_971_520, "size of one file")
+    files_per_conversation: int = _option(100, "files of one conversation")
+    files_org_bytes_max: int = _option(10_737_418_240, "bytes of all files of an organization")
+    file_transfer_ms: int = _option(300_000, "longest time in which a file must have come, or have been fetched")
+    file_uploads_max: int = _option(64, "files that arrive at one node at a time")
+    file_uploads_per_user: int = _option(3, "files that arrive from one person at a time, at one node")
+    file_link_ms: int = _option(60_000, "how long a signed address opens a file")
+    file_scan_ms: int = _option(30_000, "longest time for which the virus scanner may look at one file")
+
+    files: FilesSettings = FilesSettings()
+    # Quotas (hub/edge/quotas.py). A rate may be used up for 10 s at once.
+    trusted_proxies: tuple[str, ...] = _option(
+        (), "addresses and networks of proxies whose X-Forwarded-For or PROXY header is believed", top=True
+    )
+    proxy_protocol: int = _option(
+        0, "1: each connection begins with the PROXY header of a trusted proxy", zero="none does", top=True, most=1
+    )
+    handshakes_per_address_per_s: int = _option(200, "handshakes a second from one network address", zero=_NONE)
+    handshakes_per_user_per_s: int = _option(50, "hellos a second of one user", zero=_NONE)
+    handshakes_per_org_per_s: int = _option(1_000, "hellos a second of one organization, on one node", zero=_NONE)
+    handshakes_per_node_per_s: int = _option(2_000, "handshakes a second on one node", zero=_NONE)
+    sockets_per_org: int = _option(20_000, "sockets of one organization at a time, on one node", zero=_NONE)
+    sockets_per_node: int = _option(50_000, "sockets of one node at a time", zero=_NONE)
+    commands_per_address_per_s: int = _option(
+        5_000, "commands a second from one network address, at each endpoint", zero=_NONE
+    )
+    commands_per_user_per_s: int = _option(1_000, "commands a second of one user, at each endpoint", zero=_NONE)
+    commands_per_org_per_s: int = _option(
+        10_000, "commands a second of one organization on one node, at each endpoint", zero=_NONE
+    )
+    commands_per_node_per_s: int = _option(20_000, "commands a second on one node, at each endpoint", zero=_NONE)
+    subscriptions_per_address: int = _option(10_000, "subscribed views of one network address", zero=_NONE)
+    subscriptions_per_user: int = _option(1_000, "subscribed views of one user, on one node", zero=_NONE)
+    subscriptions_per_org: int = _option(20_000, "subscribed views of one organization, on one node", zero=_NONE)
+    subscriptions_per_node: int = _option(50_000, "subscribed views of one node", zero=_NONE)
+    replay_bytes_per_conversation: int = _option(
+        33_554_432, "missed entries of one conversation that a resume sends; beyond it a reset", zero=_NONE
+    )
+    replay_bytes_per_address_per_s: int = _option(
+        33_554_432, "bytes a second that resumes from one network address are sent; beyond it resets", zero=_NONE
+    )
+    replay_bytes_per_user_per_s: int = _option(
+        4_194_304, "bytes a second that resumes of one user are sent; beyond it resets", zero=_NONE
+    )
+    replay_bytes_per_org_per_s: int = _option(
+        33_554_432, "bytes a second that resumes of one organization are sent; beyond it resets", zero=_NONE
+    )
+    replay_bytes_per_node_per_s: int = _option(
+        67_108_864, "bytes a second that resumes on one node are sent; beyond it resets", zero=_NONE
+    )
+    http_per_address_per_s: int = _option(1_000, "HTTP requests a second from one network address", zero=_NONE)
+    http_per_token_per_s: int = _option(1_000, "HTTP requests a second with one token", zero=_NONE)
+    request_head_ms: int = _option(5_000, "time in which the head of a request or handshake must be there")
+    request_ms: int = _option(60_000, "time in which a request must be over, its body and answer included")
+    head_bytes_max: int = _option(65_536, "size of the head of a request or handshake")
+    connections_waiting_per_address: int = _option(
+        1_000, "connections of one network address without a request; the oldest goes; at least sockets_per_address"
+    )
+    connections_waiting_per_node: int = _option(4_000, "connections of one node without a request; the oldest goes")
 
     issuers: tuple[IssuerSettings, ...] = ()
+    sign_in: SignInSettings | None = None
     queues: Mapping[str, QueueSettings] = field(default_factory=lambda: MappingProxyType({}))
     channels: Mapping[str, ChannelSettings] = field(default_factory=lambda: MappingProxyType({}))
     people: Mapping[str, PersonSettings] = field(default_factory=lambda: MappingProxyType({}))
@@ -227,6 +347,11 @@ class Settings:
         return self.sources.get(name, "default")
 
     @property
+    def files_dir(self) -> Path:
+        """Where files are kept, or pass through on their way to a bucket."""
+        return self.files.dir if self.files.dir is not None else self.data_dir / "files"
+
+    @property
     def metrics_address(self) -> tuple[str, int] | None:
         """Host and port of the metrics' own address; None where it is switched off."""
         return parse_address(self.metrics_listen) if self.metrics_listen else None
@@ -245,14 +370,21 @@ class Settings:
             )
 
 
-_STRUCTURED = ("issuers", "queues", "channels", "people", "connectors")
+_STRUCTURED = ("issuers", "queues", "channels", "people", "sign_in", "files", "connectors")
 _OPTIONS: Mapping[str, dataclasses.Field[Any]] = {
     f.name: f for f in dataclasses.fields(Settings) if "top" in f.metadata
 }
 TOP_LEVEL: tuple[str, ...] = tuple(name for name, f in _OPTIONS.items() if f.metadata["top"])
 LIMITS: tuple[str, ...] = tuple(name for name, f in _OPTIONS.items() if not f.metadata["top"])
 # Variables that belong to the programs, not to a field.
-PROGRAM_VARIABLES: Final = ("HUB_CONFIG", "HUB_TOKEN_SECRET", "HUB_URL", "HUB_TOKEN", "HUB_PERSONAS")
+PROGRAM_VARIABLES: Final = (
+    "HUB_CONFIG",
+    "HUB_TOKEN_SECRET",
+    "HUB_SIGN_IN_SECRET",
+    "HUB_URL",
+    "HUB_TOKEN",
+    "HUB_PERSONAS",
+)
 
 
 def load(
@@ -299,6 +431,9 @@ def build(
         values[key], sources[key] = _from_text(key, raw, at), at
     _take_secret(document, env, read, values, sources)
     _take_connectors(document, read, values, sources)
+    if "sign_in" in document.values:
+        values["sign_in"] = _sign_in(document, env, read or _read, values.get("issuers", ()))
+        sources["sign_in"] = document.at(("sign_in",))
     settings = Settings(**values, sources=MappingProxyType(sources))
     _check_together(settings)
     return settings
@@ -383,6 +518,9 @@ def describe(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
     yield "token_secret", secret, settings.source("token_secret"), "signs and checks the hub's own tokens"
     for index, issuer in enumerate(settings.issuers):
         yield from _described(f"issuers.{index}", issuer, settings.source("issuers"))
+    if settings.sign_in is not None:
+        yield from _described("sign_in", settings.sign_in, settings.source("sign_in"))
+    yield from _described("files", settings.files, settings.source("files"))
     for table in ("queues", "channels", "people"):
         for key, entry in getattr(settings, table).items():
             yield from _described(f"{table}.{key}", entry, settings.source(f"{table}.{key}"))
@@ -396,7 +534,14 @@ def describe(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
 
 def _described(path: str, entry: Any, origin: str) -> Iterator[tuple[str, str, str, str]]:
     for item in dataclasses.fields(entry):
-        yield f"{path}.{item.name}", _shown(getattr(entry, item.name)), origin, ""
+        value, name = getattr(entry, item.name), f"{path}.{item.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _described(path if item.name == "rules" else name, value, origin)
+        elif item.name == "grants":
+            for index, grant in enumerate(value):
+                yield from _described(f"{name}.{index}", grant, origin)
+        else:
+            yield name, _shown(value), origin, ""
 
 
 def _shown(value: object) -> str:
@@ -407,8 +552,12 @@ def _shown(value: object) -> str:
             return str(value).lower()
         case int():
             return str(value)
+        case bytes():
+            return "set"
         case tuple():
             return "[" + ", ".join(_shown(item) for item in value) + "]"
+        case frozenset():
+            return _shown(tuple(sorted(value)))
         case _:
             return f'"{_without_password(str(value))}"'
 
@@ -443,6 +592,8 @@ def _checked(key: str, value: object, at: str) -> Any:
         return value
     if key == "origins":
         return _origins(value, at)
+    if key == "trusted_proxies":
+        return _networks(value, at)
     if not isinstance(value, str):
         raise _wrong(at, key, value, "text")
     return _CHECKS[key](value, at)
@@ -491,7 +642,7 @@ def _guests_org(value: str, at: str) -> str:
     return value
 
 
-def _public_url(value: str, at: str) -> str:
+def _providers_url(value: str, at: str) -> str:
     if value and not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+(/[A-Za-z0-9._~/-]*)?", value):
         raise _wrong(at, "public_url", value, "an address like https://hub.example.org, or nothing")
     return value.rstrip("/")
@@ -524,13 +675,24 @@ def _origins(value: object, at: str) -> tuple[str, ...]:
     return tuple(origin.lower() for origin in origins)
 
 
+def _networks(value: object, at: str) -> tuple[str, ...]:
+    texts = _texts(value, "trusted_proxies", at)
+    for text in texts:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            wanted = "addresses like 10.0.0.7, or networks like 10.0.0.0/24 without host bits"
+            raise _wrong(at, "trusted_proxies", text, wanted) from None
+    return texts
+
+
 _CHECKS: Mapping[str, Callable[[str, str], Any]] = {
     "host": _host,
     "metrics_listen": _metrics_listen,
     "redis_url": _redis_url,
     "data_dir": _data_dir,
     "guests_org": _guests_org,
-    "public_url": _public_url,
+    "public_url": _providers_url,
     "key_prefix": _key_prefix,
     "loop_engine": _loop_engine,
     "socket_driver": _socket_driver,
@@ -587,6 +749,8 @@ def _structured(document: "_Document") -> Iterator[tuple[str, Any, str]]:
             yield f"{table}.{key}", None, document.at((table, key))
         if made:
             yield table, MappingProxyType(made), document.at((table,))
+    if "files" in document.values:
+        yield "files", _files(document), document.at(("files",))
     if "issuers" in document.values:
         yield "issuers", _issuers(document), document.at(("issuers",))
 
@@ -644,6 +808,29 @@ def _person(document: "_Document", key: str) -> PersonSettings:
     )
 
 
+def _files(document: "_Document") -> FilesSettings:
+    path: Path_ = ("files",)
+    table = document.entry(path, [f.name for f in dataclasses.fields(FilesSettings)])
+    types = _texts(table.get("types", list(TYPES)), "types", document.at((*path, "types")))
+    stranger = next((one for one in types if one not in TYPES), None)
+    if stranger is not None or not types:
+        raise _wrong(document.at((*path, "types")), "types", stranger or types, _one_of(list(TYPES)))
+    if "s3_endpoint" in table and not re.match(r"https?://[^/\s]", document.text(path, "s3_endpoint")):
+        at = document.at((*path, "s3_endpoint"))
+        raise _wrong(at, "s3_endpoint", table["s3_endpoint"], "an address that begins with https://")
+    texts = {
+        name: document.text(path, name)
+        for name in ("s3_bucket", "s3_prefix", "s3_endpoint", "s3_region")
+        if name in table
+    }
+    return FilesSettings(
+        dir=document.beside(document.text(path, "dir")) if "dir" in table else None,
+        types=types,
+        scan_command=_texts(table.get("scan_command", []), "scan_command", document.at((*path, "scan_command"))),
+        **texts,
+    )
+
+
 def _issuers(document: "_Document") -> tuple[IssuerSettings, ...]:
     listed = document.values["issuers"]
     at = document.at(("issuers",))
@@ -658,18 +845,182 @@ def _issuers(document: "_Document") -> tuple[IssuerSettings, ...]:
 
 def _issuer(document: "_Document", index: int) -> IssuerSettings:
     path: Path_ = ("issuers", index)
-    table = document.entry(path, ["issuer", "jwks_url", "jwks_file"])
+    table = document.entry(path, _ISSUER_KEYS)
     name = document.text(path, "issuer")
     if name == "hub":
         raise _wrong(document.at((*path, "issuer")), "issuer", name, "another name: `hub` is the hub's own secret")
     if ("jwks_url" in table) == ("jwks_file" in table):
         raise SettingsError(f"{document.at(path)}: an issuer needs either jwks_url or jwks_file")
+    audience, rules = document.text(path, "audience", "hub"), _rules(document, path, table)
     if "jwks_file" in table:
-        return IssuerSettings(issuer=name, jwks_file=document.beside(document.text(path, "jwks_file")))
+        file = document.beside(document.text(path, "jwks_file"))
+        return IssuerSettings(issuer=name, jwks_file=file, audience=audience, rules=rules)
     url = document.text(path, "jwks_url")
     if not re.match(r"https?://[^/\s]", url):
         raise _wrong(document.at((*path, "jwks_url")), "jwks_url", url, "an address that begins with https://")
-    return IssuerSettings(issuer=name, jwks_url=url)
+    return IssuerSettings(issuer=name, jwks_url=url, audience=audience, rules=rules)
+
+
+# Whom an issuer may speak for, and what its claims mean.
+
+_ISSUER_KEYS = ("issuer", "jwks_url", "jwks_file", "audience", "org", "organizations", "roles", "claims", "grants")
+_CLAIM_NAMES = tuple(f.name for f in dataclasses.fields(ClaimNames))
+_GRANT_KEYS = tuple(f.name for f in dataclasses.fields(Grant))
+_RIGHTS = ("role", "permissions", "queues", "divisions")
+
+
+def _rules(document: "_Document", path: Path_, table: Mapping[str, Any]) -> IssuerRules:
+    """The rules of one issuer; one that may speak for no organization is refused."""
+    if ("org" in table) == ("organizations" in table):
+        raise SettingsError(
+            f"{document.at(path)}: an issuer needs either `org` (everybody it speaks of belongs there) or "
+            f'`organizations` (those that its tokens may name; ["*"]: any)'
+        )
+    organizations = _ids(table.get("organizations", []), "organizations", document.at((*path, "organizations")))
+    if "organizations" in table and not organizations:
+        raise _wrong(document.at((*path, "organizations")), "organizations", [], 'ids, or ["*"] for any')
+    roles = _listed(document, path, table, "roles", ROLES) if "roles" in table else ROLES
+    names, grants = _claim_names(document, path), _grants(document, path)
+    if grants:
+        for name in _RIGHTS:
+            if name in document.table((*path, "claims")):
+                at = document.at((*path, "claims", name))
+                raise SettingsError(f"{at}: `{name}` comes from the grants, which this issuer has; remove one of both")
+    elif not roles:
+        raise _wrong(document.at((*path, "roles")), "roles", [], _one_of(sorted(ROLES)))
+    for index, grant in enumerate(grants):
+        if grant.role and grant.role not in roles:
+            at = document.at((*path, "grants", index, "role"))
+            raise _wrong(at, "role", grant.role, f"one of the issuer's roles: {_one_of(sorted(roles))}")
+    return IssuerRules(document.id(path, "org", ""), frozenset(organizations), roles, names, grants)
+
+
+def _listed(
+    document: "_Document", path: Path_, table: Mapping[str, Any], key: str, allowed: frozenset[str]
+) -> frozenset[str]:
+    """A list of known words."""
+    at = document.at((*path, key))
+    words = _texts(table.get(key, []), key, at)
+    for word in words:
+        if word not in allowed:
+            raise _wrong(at, key, word, _one_of(sorted(allowed)))
+    return frozenset(words)
+
+
+def _claim_names(document: "_Document", path: Path_) -> ClaimNames:
+    """`[issuers.claims]`: which claim says what."""
+    path = (*path, "claims")
+    if not document.table(path):
+        return ClaimNames()
+    table = document.entry(path, _CLAIM_NAMES)
+    if "org" in table and "org" in document.get(path[:-1]):
+        raise SettingsError(f"{document.at((*path, 'org'))}: the issuer has a fixed `org`; remove one of both")
+    return ClaimNames(**{name: _claim_path(value, name, document.at((*path, name))) for name, value in table.items()})
+
+
+def _claim_path(value: object, key: str, at: str) -> ClaimPath:
+    """The name of a claim, or the names that lead to one within another."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise _wrong(at, key, value, 'the name of a claim, or a list like ["realm_access", "roles"]')
+    return tuple(names)
+
+
+def _grants(document: "_Document", path: Path_) -> tuple[Grant, ...]:
+    """`[[issuers.grants]]`, in the file's order."""
+    listed = document.get(path).get("grants", [])
+    if not isinstance(listed, list):
+        at = document.at((*path, "grants"))
+        raise _wrong(at, "grants", listed, "tables that begin with [[issuers.grants]]")
+    return tuple(_grant(document, (*path, "grants", index)) for index in range(len(listed)))
+
+
+def _grant(document: "_Document", path: Path_) -> Grant:
+    table = document.entry(path, _GRANT_KEYS)
+    if "claim" not in table:
+        raise SettingsError(f"{document.at(path)}: `claim` is missing")
+    if not any(table.get(name) for name in _RIGHTS):
+        raise SettingsError(f"{document.at(path)}: a grant needs one of {_one_of(_RIGHTS)}")
+    role = document.text(path, "role") if "role" in table else ""
+    if role and role not in ROLES:
+        raise _wrong(document.at((*path, "role")), "role", role, _one_of(sorted(ROLES)))
+    return Grant(
+        claim=_claim_path(table["claim"], "claim", document.at((*path, "claim"))),
+        value=document.text(path, "value"),
+        role=role,
+        permissions=_listed(document, path, table, "permissions", PERMISSIONS),
+        queues=frozenset(_ids(table.get("queues", []), "queues", document.at((*path, "queues")))),
+        divisions=frozenset(_ids(table.get("divisions", []), "divisions", document.at((*path, "divisions")))),
+    )
+
+
+# Signing in in a browser.
+
+_SIGN_IN_KEYS = ("issuer", "client_id", "client_secret_file", "public_url", "discovery_url", "scopes")
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def _sign_in(
+    document: "_Document",
+    env: Mapping[str, str],
+    read: Callable[[Path], bytes],
+    issuers: Sequence[IssuerSettings],
+) -> SignInSettings:
+    """`[sign_in]`; the client's secret is that of the environment, else of the file it names, else there is none."""
+    path: Path_ = ("sign_in",)
+    table = document.table(path)
+    if "client_secret" in table:
+        at = document.at((*path, "client_secret"))
+        raise SettingsError(f"{at}: a secret doesn't stand in this file; use HUB_SIGN_IN_SECRET or client_secret_file")
+    document.entry(path, _SIGN_IN_KEYS)
+    issuer = document.text(path, "issuer")
+    if issuer not in [one.issuer for one in issuers]:
+        known = _one_of([one.issuer for one in issuers]) or "none is configured"
+        raise _wrong(document.at((*path, "issuer")), "issuer", issuer, f"one of [[issuers]]: {known}")
+    scopes = _texts(table.get("scopes", ["openid", "profile"]), "scopes", document.at((*path, "scopes")))
+    if "openid" not in scopes or not all(re.fullmatch(r"[!#-\[\]-~]+", scope) for scope in scopes):
+        raise _wrong(document.at((*path, "scopes")), "scopes", list(scopes), "a list of words, one of them openid")
+    discovery = document.text(path, "discovery_url", issuer.rstrip("/") + "/.well-known/openid-configuration")
+    if not re.match(r"https?://[^/\s]", discovery):
+        at = document.at((*path, "discovery_url" if "discovery_url" in table else "issuer"))
+        raise _wrong(at, "discovery_url", discovery, "an address that begins with https://")
+    return SignInSettings(
+        issuer=issuer,
+        client_id=document.text(path, "client_id"),
+        public_url=_public_url(document, path),
+        discovery_url=discovery,
+        client_secret=_client_secret(document, path, env, read),
+        scopes=scopes,
+    )
+
+
+def _public_url(document: "_Document", path: Path_) -> str:
+    """An origin, written as browsers write it, since it is compared with what they say."""
+    url, at = document.text(path, "public_url"), document.at((*path, "public_url"))
+    found = re.fullmatch(r"(https?)://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(?::([1-9][0-9]{0,4}))?", url)
+    if not found or found[3] == {"https": "443", "http": "80"}[found[1]]:
+        wanted = "an origin like https://hub.example.com: small letters, no path, no port that goes without saying"
+        raise _wrong(at, "public_url", url, wanted)
+    if found[1] == "http" and found[2] not in _LOOPBACK:
+        raise _wrong(at, "public_url", url, "https://, or http:// of this very machine")
+    return url
+
+
+def _client_secret(
+    document: "_Document", path: Path_, env: Mapping[str, str], read: Callable[[Path], bytes]
+) -> bytes | None:
+    if env.get("HUB_SIGN_IN_SECRET"):
+        return env["HUB_SIGN_IN_SECRET"].encode(errors="surrogateescape")
+    if "client_secret_file" not in document.get(path):
+        return None
+    at = document.at((*path, "client_secret_file"))
+    try:
+        secret = read(document.beside(document.text(path, "client_secret_file"))).strip()
+    except SettingsError as error:
+        raise SettingsError(f"{at}: {error}") from None
+    if not secret:
+        raise SettingsError(f"{at}: the file is empty")
+    return secret
 
 
 def _take_secret(
@@ -775,12 +1126,19 @@ def _check_together(settings: Settings) -> None:
         ("monitor_silence_ms", "lease_ms"),
         ("outbound_timeout_ms", "outbound_claim_ms"),
         ("outbound_backoff_ms", "outbound_backoff_max_ms"),
+        ("keys_fresh_ms", "keys_usable_ms"),
     ]
     for smaller, larger in pairs:
         if getattr(settings, smaller) >= getattr(settings, larger):
             got = f"{smaller} = {getattr(settings, smaller)} ({settings.source(smaller)})"
             limit = f"{larger} = {getattr(settings, larger)} ({settings.source(larger)})"
             raise SettingsError(f"{got} must be below {limit}")
+    if settings.proxy_protocol:
+        at = f"proxy_protocol = 1 ({settings.source('proxy_protocol')})"
+        if not settings.trusted_proxies:
+            raise SettingsError(f"{at} needs trusted_proxies: nobody else may connect then")
+        if settings.socket_driver != "lean":
+            raise SettingsError(f'{at} needs socket_driver = "lean"')
 
 
 class _Document:
@@ -864,7 +1222,7 @@ def _lines(text: str) -> dict[Path_, int]:
     for number, line in enumerate(text.splitlines(), start=1):
         header = re.match(r"\s*\[\[(.+?)\]\]\s*(#.*)?$", line) or re.match(r"\s*\[(.+?)\]\s*(#.*)?$", line)
         if header:
-            table = _path(header[1])
+            table = _numbered(_path(header[1]), counts)
             if line.lstrip().startswith("[["):
                 counts[table] = counts.get(table, -1) + 1
                 found.setdefault(table, number)
@@ -877,6 +1235,16 @@ def _lines(text: str) -> dict[Path_, int]:
         for length in range(1, len(table) + 1) if header else ():
             found.setdefault(table[:length], number)
     return found
+
+
+def _numbered(table: Path_, counts: Mapping[Path_, int]) -> Path_:
+    """A header's path with the numbers of the tables above it: `issuers.claims` belongs to the last of `[[issuers]]`."""
+    found: Path_ = ()
+    for name in table[:-1]:
+        found = (*found, name)
+        if found in counts:
+            found = (*found, counts[found])
+    return (*found, *table[-1:])
 
 
 def _key_path(line: str) -> Path_:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -18,17 +19,23 @@ from starlette.routing import Route
 
 from hub.domain.decide import unknown, visible
 from hub.domain.errors import Refused
+from hub.domain.events import MonitorStarted, TakenOver
 from hub.domain.grants import Person
+from hub.edge.browser import identify
 from hub.edge.channels import CHANNEL_PATHS, channel_handler
+from hub.edge.files import file_routes
+from hub.edge.guard import retry_after
 from hub.edge.outbox import delivery_metrics
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
+from hub.edge.sign_in import sign_in_routes
 from hub.fanout.node import Node
 from hub.metrics import Meter
 from hub.protocol.close import HTTP_STATUS
 from hub.protocol.encode import encode_error
 from hub.protocol.fields import Id
 from hub.protocol.platform import decode_events
+from hub.service.conversations import Conversations
 from hub.service.history import checked
 
 log = logging.getLogger(__name__)
@@ -55,14 +62,11 @@ def error(refused: Refused) -> Response:
     headers = {"cache-control": "no-store"}
     if refused.code == "unauthenticated":
         headers["www-authenticate"] = "Bearer"
+    if refused.code == "rate_limited":
+        retry_ms = refused.details.get("retry_ms")
+        headers["retry-after"] = retry_after(retry_ms if isinstance(retry_ms, int) else 0)
     status = HTTP_STATUS[refused.code]
     return Response(encode_error(None, refused), status, media_type="application/json", headers=headers)
-
-
-def bearer(request: Request) -> str:
-    """The bearer token of a request, empty where there is none (RFC 6750, section 2.1)."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 class Http:
@@ -73,7 +77,11 @@ class Http:
 
     async def person(self, request: Request, *roles: str) -> Person:
         """Who asks. Raises Refused `unauthenticated`, or `not_permitted` for another role."""
-        person = await self.parts.identify_bearer(bearer(request))
+        person = await identify(self.parts, request)
+        token = (person.org, person.role, person.user_id, person.token_id)
+        now = asyncio.get_running_loop().time()
+        if (over := self.parts.quotas.first_over((("http_per_token_per_s", token),), now)) is not None:
+            raise over.refused("Too many requests with this token.")
         if roles and person.role not in roles:
             raise Refused("not_permitted", f"This isn't for the role {person.role}.")
         return person
@@ -119,6 +127,8 @@ class Http:
         kind, value = ("sub", wanted.sub) if wanted.sub is not None else ("jti", wanted.jti)
         assert value is not None
         await self.parts.store.revoke(person.org, kind, value, self.parts.node.now_ms())
+        if kind == "jti" and self.parts.web is not None:
+            await self.parts.web.revoked(person.org, value)
         await self.parts.node.beat()  # here at once; the other nodes look every second
         return answer({})
 
@@ -226,7 +236,8 @@ class _Figures:
         """What there is now, what was counted since the start, and how values were distributed."""
         node = self.parts.node
         yield from self._gauges(node)
-        yield from _counters(node.meter)
+        yield from _counters(node.meter, self.parts.conversations)
+        yield _refusals(self.parts.quotas.refused)
         yield from _distributions(node)
         yield from delivery_metrics(self.parts.delivery)
 
@@ -262,7 +273,7 @@ class _Figures:
             yield GaugeMetricFamily(name, text, value)
 
 
-def _counters(meter: Meter) -> Iterator[Metric]:
+def _counters(meter: Meter, conversations: Conversations) -> Iterator[Metric]:
     plain = {
         "hub_deliveries": ("Frames handed to sockets.", meter.deliveries),
         "hub_delivered_bytes": ("Bytes of those frames.", meter.bytes),
@@ -271,9 +282,19 @@ def _counters(meter: Meter) -> Iterator[Metric]:
         "hub_view_rows": ("Rows sent to views; several changes of a row within a tick are one.", meter.view_rows),
         "hub_resets": ("Snapshots sent because a position didn't fit.", meter.resets),
         "hub_slow_readers": ("Sockets let go because they read too slowly.", meter.slow_readers),
+        "hub_monitors_started": ("Monitors that began by this node.", conversations.committed[MonitorStarted]),
+        "hub_takeovers": ("Takeovers confirmed by this node.", conversations.committed[TakenOver]),
     }
     for name, (text, value) in plain.items():
         yield CounterMetricFamily(name, text, value)
+
+
+def _refusals(refused: Mapping[str, int]) -> Metric:
+    """By the limit's name alone: whom it stopped is nobody's business."""
+    family = CounterMetricFamily("hub_refused", "Refusals by the limit that was passed.", labels=["limit"])
+    for limit, count in sorted(refused.items()):
+        family.add_metric([limit], count)
+    return family
 
 
 def _distributions(node: Node) -> Iterator[Metric]:
@@ -342,7 +363,9 @@ def make_http(parts: Parts) -> Starlette:
         Route("/healthz", http.healthz, methods=["GET"]),
         Route("/readyz", http.readyz, methods=["GET"]),
         Route("/metrics", _guarded(http.admin_metrics), methods=["GET"]),
+        *file_routes(parts),
         *page_routes(parts),
+        *sign_in_routes(parts),
     ]
     return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
 

@@ -53,8 +53,8 @@ class SupervisorSession(StaffSession):
         person, conversation_id = self.person, item.conversation_id
         limit = self.settings.monitors_per_session
         if len(self.monitors) >= limit and conversation_id not in self.monitors:
-            details = {"limit": "monitors_per_session", "max": limit, "retry_ms": 0}
-            raise Refused("rate_limited", f"A session has at most {limit} monitors.", details)
+            over = self.parts.quotas.over("monitors_per_session", 0)
+            raise over.refused(f"A session has at most {limit} monitors.")
         status = await self.node.people.status(person.org, person.user_id)
         monitor_id = self.parts.ids.new("mon", person.org, conversation_id)
         lease_ms = self.settings.lease_ms

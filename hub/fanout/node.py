@@ -15,7 +15,7 @@ import hashlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -138,6 +138,8 @@ class Node:
         self.stalled_s = 0.0
         self.meter = store.primaries.meter
         self.draining = False
+        # What a conversation has outside the store; each may be asked again, and raises OSError where it can't now.
+        self.before_erase: list[Callable[[str, str], Awaitable[None]]] = []
         self._store_seen = time.monotonic()
         self._incarnation = ""
         self._timed = 0.0
@@ -612,6 +614,12 @@ class Node:
                 await self._erase(org, conversation_id)
 
     async def _erase(self, org: str, conversation_id: str) -> None:
+        try:
+            for forget in self.before_erase:
+                await forget(org, conversation_id)
+        except OSError as error:  # its record stays, so that the next sweep finds it again
+            log.warning("what an old conversation has outside the store can't be erased: %s", error.strerror or error)
+            return
         await self.store.erase(org, conversation_id)
         if org in self.orgs:
             self.orgs[org].board.drop(conversation_id)

@@ -14,6 +14,7 @@ of that tick with their next.
 Of a class with more rows than its limit those beyond it are sorted, too: when one leaves the window, the next is known.
 """
 
+import logging
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
@@ -27,6 +28,8 @@ from hub.domain.grants import EVERYTHING, Person
 from hub.fanout.board import Board, Bucket, Change, Entry, PersonRecord, compact, roles_of
 from hub.protocol.commands import SORT_FIELDS
 from hub.protocol.fields import ROWS_MAX, SEARCH_CHARS_MAX
+
+log = logging.getLogger(__name__)
 
 LIMIT_DEFAULT = 10_000
 TICKS_KEPT = 32  # of a class, apart; older ones are merged
@@ -1130,7 +1133,12 @@ class Views:
         behind: list[ViewClass] = []
         for cls in list(self._dirty):
             if cls.has_notes() and any(view.seen is not None for view in cls.members):
-                cls.refresh()
+                try:
+                    cls.refresh()
+                except Exception:
+                    log.exception("a class of views failed")  # the others' viewers go on
+                    del self._dirty[cls]
+                    continue
             if any(view.seen not in (None, cls.tick) for view in cls.members):
                 behind.append(cls)
             elif not cls.has_notes():

@@ -206,12 +206,17 @@ def openapi() -> Json:
         *_PLATFORM_EVENTS,
         types.EventResults,
         types.TicketAnswer,
+        types.SessionAnswer,
+        types.SignOutAnswer,
         types.RevocationRequest,
         types.Nothing,
         types.ConversationList,
         types.ConversationDetail,
         types.Transcript,
         types.Timeline,
+        types.FileKept,
+        types.FileLimits,
+        types.FileLink,
         types.ErrorAnswer,
     ]
     components = schemas(used)
@@ -240,6 +245,14 @@ def _paths() -> Json:
         "/v1/tickets": {
             "post": _operation("createTicket", "A single-use ticket (30 s) for a browser's hello.", types.TicketAnswer)
         },
+        "/v1/session": {
+            "get": _operation(
+                "getSession", "Who has signed in with this browser; only with `[sign_in]`.", types.SessionAnswer
+            )
+        },
+        "/v1/sign-out": {
+            "post": _operation("signOut", "End this browser's session; only with `[sign_in]`.", types.SignOutAnswer)
+        },
         "/v1/revocations": {
             "post": _operation("revoke", "Close the sockets of a person or a token (role admin).", types.Nothing)
             | {"requestBody": _body(_ref(types.RevocationRequest))}
@@ -267,6 +280,7 @@ def _paths() -> Json:
             "get": _operation("getTimeline", "Who did what when, as segments.", types.Timeline)
             | {"parameters": identified}
         },
+        **_file_paths(),
         "/healthz": {"get": _plain("health", "The process is alive.", "application/json")},
         "/readyz": {
             "get": _plain("ready", "The store is reachable and the node isn't draining.", "application/json", 503)
@@ -275,6 +289,35 @@ def _paths() -> Json:
         "/": {"get": _plain("console", "The supervisor console.", "text/html")},
         "/desk": {"get": _plain("desk", "The agent desk.", "text/html")},
         "/messenger": {"get": _plain("messenger", "The web messenger.", "text/html")},
+    }
+
+
+def _file_paths() -> Json:
+    file_id = _parameter("id", "the file's id", "path")
+    sent = [
+        _parameter("conversation_id", "where the file belongs; a customer's is their token's", "query"),
+        _parameter("x-file-name", "the file's name, percent-encoded UTF-8", "header") | {"required": True},
+    ]
+    upload = _operation("uploadFile", "Keep a file for a message of this conversation.", types.FileKept)
+    until = _parameter("until", "when a link is over", "query", {"type": "integer"})
+    opened = [
+        file_id,
+        _parameter("name", "the file's name", "path"),
+        until,
+        _parameter("sign", "a link's proof", "query"),
+    ]
+    fetch = _operation("getFile", "The file as a download, by token or by link.", types.ErrorAnswer)
+    fetch["responses"]["200"] = {"description": "The file.", "content": {"*/*": {}}}
+    return {
+        "/v1/files": {
+            "get": _operation("fileLimits", "What may be uploaded.", types.FileLimits),
+            "post": upload | {"parameters": sent, "requestBody": {"required": True, "content": {"*/*": {}}}},
+        },
+        "/v1/files/{id}/link": {
+            "post": _operation("linkFile", "An address that opens the file for a minute.", types.FileLink)
+            | {"parameters": [file_id]}
+        },
+        "/v1/files/{id}/{name}": {"get": fetch | {"parameters": opened, "security": [{"token": []}, {}]}},
     }
 
 

@@ -190,10 +190,11 @@ class MessageBody(TypedDict):
 
 
 class SnapshotMessage(MessageBody):
-    """A message of the past, with its time and its last receipt's status."""
+    """A message of the past, with its time and its last receipt's status; `reason`, to staff, where that is `failed`."""
 
     at: int
     status: NotRequired[ReceiptStatus]
+    reason: NotRequired[str | None]
 
 
 class Snapshot(TypedDict):
@@ -558,6 +559,28 @@ class TicketAnswer(TypedDict):
     expires_at: int
 
 
+class SignedInUser(TypedDict):
+    """Whoever has signed in with a browser."""
+
+    id: str
+    name: str
+
+
+class SessionAnswer(TypedDict):
+    """A browser's session; `user` is null, and nothing else is there, where nobody has signed in."""
+
+    user: SignedInUser | None
+    role: NotRequired[str]
+    session: NotRequired[str]
+    expires_at: NotRequired[int]
+
+
+class SignOutAnswer(TypedDict):
+    """Where the browser ends its session at the identity provider; null where it needn't or can't."""
+
+    redirect: str | None
+
+
 class RevocationRequest(TypedDict):
     """Whom, or which token, to cut off: exactly one of both."""
 
@@ -610,6 +633,8 @@ class TranscriptEntry(TypedDict):
     purpose: NotRequired[Purpose]
     text: NotRequired[str]
     attachments: NotRequired[list[AttachmentRef]]
+    status: NotRequired[ReceiptStatus]
+    reason: NotRequired[str | None]
     takeover_id: NotRequired[str]
     queue: NotRequired[str]
 
@@ -618,6 +643,31 @@ class Transcript(TypedDict):
     """Entries by offset; older ones with `before` set to the first's offset."""
 
     entries: list[TranscriptEntry]
+
+
+class FileKept(TypedDict):
+    """A file that was uploaded; `url`, `name` and `mime` are the attachment to send."""
+
+    file_id: str
+    url: str
+    name: str
+    mime: str
+    bytes: int
+
+
+class FileLimits(TypedDict):
+    """What may be uploaded; `types` has the endings of names by media type."""
+
+    bytes_max: int
+    files_per_conversation: int
+    types: dict[str, list[str]]
+
+
+class FileLink(TypedDict):
+    """An address that opens a file until a time."""
+
+    url: str
+    expires_at: int
 
 
 class Segment(TypedDict):

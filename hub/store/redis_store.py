@@ -676,16 +676,17 @@ class RedisStore:
 
     async def revoke(self, org: str, kind: str, value: str, at_ms: int) -> None:
         """Remember that tokens of a `sub` issued until now, or the token of a `jti`, are void."""
-        key = self._revoked_key()
+        key = self.revoked_key()
         await self.call("commit", key, b"HSET", key, f"{org}/{kind}/{value}".encode(), b"%d" % at_ms)
 
     async def revoked(self) -> dict[str, int]:
         """All revocations: `<org>/<sub|jti>/<value>` to when."""
-        key = self._revoked_key()
+        key = self.revoked_key()
         reply = await self.call("commit", key, b"HGETALL", key)
         return {name.decode(): int(at) for name, at in pairs(reply).items()}
 
-    def _revoked_key(self) -> bytes:
+    def revoked_key(self) -> bytes:
+        """Hash: all revocations."""
         return self.keys.base(0) + b"revoked"
 
     async def beat(self, node: str) -> list[str]:

@@ -16,7 +16,7 @@ from standardwebhooks.webhooks import Webhook
 
 from tests.support.centre import Centre, Platform
 from tests.support.processes import HubProcess, free_port
-from tests.support.provider import Provider, ids_of, new_secret, open_config, open_table, providing
+from tests.support.webhooks import Provider, ids_of, new_secret, open_config, open_table, providing
 
 FAST = "outbound_backoff_ms = 40\noutbound_backoff_max_ms = 200\nbreaker_ms = 300\n"
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hub import settings as module
+from hub.domain.claims import ClaimNames, Grant, IssuerRules
 from hub.settings import (
     LIMITS,
     TOP_LEVEL,
@@ -57,10 +58,31 @@ divisions = ["home"]
 [[issuers]]
 issuer = "https://login.example.com/"
 jwks_url = "https://login.example.com/keys"
+audience = "api://hub"
+org = "acme"
+roles = ["supervisor", "agent"]
+
+[issuers.claims]
+sub = "oid"
+name = ["profile", "display name"]
+
+[[issuers.grants]]
+claim = "groups"
+value = "cc-supervisors"
+role = "supervisor"
+permissions = ["view", "monitor"]
+queues = ["*"]
+divisions = ["home"]
+
+[[issuers.grants]]
+claim = ["realm_access", "roles"]
+value = "senior"
+permissions = ["takeover"]
 
 [[issuers]]
 issuer = "https://other.example.com/"
 jwks_file = "keys.json"
+organizations = ["acme", "other"]
 """
 
 
@@ -96,7 +118,25 @@ def test_file() -> None:
     assert made.channels == {"web": ChannelSettings(agent_name_visible=True)}
     assert made.people["ana"].sub == "ana"
     assert made.people["ana"].permissions == ("view", "monitor")
-    assert made.issuers[1] == IssuerSettings("https://other.example.com/", jwks_file=Path("/etc/hub/keys.json"))
+    assert made.issuers[1] == IssuerSettings(
+        "https://other.example.com/",
+        jwks_file=Path("/etc/hub/keys.json"),
+        rules=IssuerRules(organizations=frozenset({"acme", "other"})),
+    )
+    assert (made.issuers[0].audience, made.issuers[0].rules.org) == ("api://hub", "acme")
+    assert made.issuers[0].rules.roles == {"supervisor", "agent"}
+    assert made.issuers[0].rules.claims == ClaimNames(sub=("oid",), name=("profile", "display name"))
+    assert made.issuers[0].rules.grants == (
+        Grant(
+            claim=("groups",),
+            value="cc-supervisors",
+            role="supervisor",
+            permissions=frozenset({"view", "monitor"}),
+            queues=frozenset({"*"}),
+            divisions=frozenset({"home"}),
+        ),
+        Grant(claim=("realm_access", "roles"), value="senior", permissions=frozenset({"takeover"})),
+    )
     assert made.source("port") == "/etc/hub/hub.toml line 3"
     assert made.source("tick_ms") == "/etc/hub/hub.toml line 8"
     assert made.source("queues.a.b") == "/etc/hub/hub.toml line 18"
@@ -176,15 +216,67 @@ WRONG = {
     "issuers no tables": ("issuers = 1", "line 1", "[[issuers]]"),
     "issuer without keys": ('[[issuers]]\nissuer = "a"', "line 1", "either jwks_url or jwks_file"),
     "second issuer": (
-        '[[issuers]]\nissuer = "a"\njwks_file = "a"\n\n[[issuers]]\nissuer = "b"\njwks_url = "ftp://b"',
-        "line 7",
+        '[[issuers]]\nissuer = "a"\njwks_file = "a"\norg = "a"\n[[issuers]]\nissuer = "b"\norg = "b"\njwks_url = "ftp://b"',
+        "line 8",
         "https://",
     ),
     "issuer twice": (
-        '[[issuers]]\nissuer = "a"\njwks_file = "a"\n[[issuers]]\nissuer = "a"\njwks_file = "b"',
+        '[[issuers]]\nissuer = "a"\njwks_file = "a"\norg = "a"\n[[issuers]]\nissuer = "a"\njwks_file = "b"\norg = "a"',
         "line 1",
         "twice",
     ),
+    **{
+        f"issuer: {name}": (f'[[issuers]]\nissuer = "a"\njwks_file = "a"\n{text}', line, wanted)
+        for name, (text, line, wanted) in {
+            "for nobody": ("", "line 1", "needs either `org`"),
+            "for one and many": ('org = "a"\norganizations = ["b"]', "line 1", "needs either `org`"),
+            "for an empty list": ("organizations = []", "line 4", "ids, or"),
+            "for no id": ('organizations = ["a b"]', "line 4", "'a b'"),
+            "org no id": ('org = "a/b"', "line 4", "an id"),
+            "unknown key": ('org = "a"\naudiences = "b"', "line 5", "did you mean `audience`"),
+            "unknown role": ('org = "a"\nroles = ["root"]', "line 5", "'root'; allowed: admin, agent"),
+            "no roles": ('org = "a"\nroles = []', "line 5", "supervisor"),
+            "claims no table": ('org = "a"\nclaims = 1', "line 5", "a table"),
+            "unknown claim": ('org = "a"\n[issuers.claims]\nsubj = "b"', "line 6", "did you mean `sub`"),
+            "claim a number": ('org = "a"\n[issuers.claims]\nsub = 1', "line 6", "the name of a claim"),
+            "claim an empty list": ('org = "a"\n[issuers.claims]\n\nsub = []', "line 7", "the name of a claim"),
+            "fixed and read": ('org = "a"\n[issuers.claims]\norg = "tid"', "line 6", "fixed `org`"),
+            "grants no tables": ('org = "a"\ngrants = 1', "line 5", "[[issuers.grants]]"),
+            "grant without a claim": ('org = "a"\n[[issuers.grants]]\nvalue = "b"', "line 5", "`claim` is missing"),
+            "grant of nothing": ('org = "a"\n[[issuers.grants]]\nclaim = "b"\nvalue = "c"', "line 5", "one of role"),
+            "grant without a value": (
+                'org = "a"\n[[issuers.grants]]\nclaim = "b"\nrole = "agent"',
+                "line 5",
+                "`value` is missing",
+            ),
+            "grant's unknown role": (
+                'org = "a"\n[[issuers.grants]]\nclaim = "b"\nvalue = "c"\nrole = "boss"',
+                "line 8",
+                "'boss'",
+            ),
+            "grant's unknown permission": (
+                'org = "a"\n[[issuers.grants]]\nclaim = "b"\nvalue = "c"\nrole = "agent"\npermissions = ["fly"]',
+                "line 9",
+                "'fly'",
+            ),
+            "second grant's wrong queue": (
+                'org = "a"\n[[issuers.grants]]\nclaim = "b"\nvalue = "c"\nrole = "agent"\n'
+                '[[issuers.grants]]\nclaim = "b"\nvalue = "d"\nqueues = ["a b"]',
+                "line 12",
+                "'a b'",
+            ),
+            "grant beyond the issuer's roles": (
+                'org = "a"\nroles = ["agent"]\n[[issuers.grants]]\nclaim = "b"\nvalue = "c"\nrole = "admin"',
+                "line 9",
+                "one of the issuer's roles: agent",
+            ),
+            "role by claim and grant": (
+                'org = "a"\n[issuers.claims]\nrole = "r"\n[[issuers.grants]]\nclaim = "b"\nvalue = "c"\nrole = "agent"',
+                "line 6",
+                "comes from the grants",
+            ),
+        }.items()
+    },
     "issuer hub": ('[[issuers]]\nissuer = "hub"\njwks_file = "a"', "line 2", "the hub's own secret"),
     "not TOML": ("port = 1\nhost =", "line 2", "not TOML"),
     "not TOML at the end": ('port = 1\nhost = """', "line 2", "not TOML"),
@@ -301,6 +393,10 @@ def test_describe_shows_everything() -> None:
     assert shown["redis_url"] == ("unset", "default")
     assert shown["queues.support.wrapup_codes"] == ('["resolved", "follow-up"]', "/etc/hub/hub.toml line 11")
     assert shown["channels.web.agent_name_visible"][0] == "true"
+    assert shown["issuers.0.org"][0] == '"acme"'
+    assert shown["issuers.0.claims.sub"][0] == '["oid"]'
+    assert shown["issuers.0.grants.1.permissions"][0] == '["takeover"]'
+    assert shown["issuers.1.organizations"][0] == '["acme", "other"]'
 
 
 @pytest.mark.parametrize(
@@ -331,3 +427,33 @@ def test_wrong_addresses(text: str) -> None:
     """An address without a host or a proper port isn't one."""
     with pytest.raises(ValueError, match=r"HOST:PORT|65535"):
         parse_address(text)
+
+
+@pytest.mark.parametrize("value", ["10.0.0.300", "10.0.0.1/8", "proxy", "*"])
+def test_wrong_proxies(value: str) -> None:
+    """What is no address or network is refused, `*` above all: whoever believes everybody believes the attacker."""
+    with pytest.raises(SettingsError, match="trusted_proxies"):
+        build(f'trusted_proxies = ["{value}"]', "hub.toml", {})
+
+
+def test_proxies_are_read() -> None:
+    """From the file as a list, from a variable with commas."""
+    assert build('trusted_proxies = ["10.0.0.7", "fd00::/8"]', "hub.toml", {}).trusted_proxies == (
+        "10.0.0.7",
+        "fd00::/8",
+    )
+    assert build("", "hub.toml", {"HUB_TRUSTED_PROXIES": "10.0.0.7, 10.1.0.0/16"}).trusted_proxies[1] == "10.1.0.0/16"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("proxy_protocol = 1", "needs trusted_proxies"),
+        ('proxy_protocol = 1\ntrusted_proxies = ["10.0.0.7"]\nsocket_driver = "asgi"', 'needs socket_driver = "lean"'),
+        ("proxy_protocol = 2", "a whole number from 0 to 1"),
+    ],
+)
+def test_the_proxy_protocol_needs_a_proxy(text: str, why: str) -> None:
+    """Without a believed proxy nobody could connect, and only one driver tells a socket who the client is."""
+    with pytest.raises(SettingsError, match=why):
+        build(text, "hub.toml", {})

@@ -149,10 +149,19 @@ def message(**fields: object) -> dict[str, Any]:
 
 def test_a_message_has_text_or_attachments() -> None:
     """One of both is enough; an attachment's name and type have defaults."""
-    sent = decode(commands.MessageSend, **message(text="", attachments=[{"url": "https://a/b"}]))
-    assert sent.attachments == (commands.Attachment(url="https://a/b"),)
+    url = f"/v1/files/fil_00{'a' * 20}/b.pdf"
+    sent = decode(commands.MessageSend, **message(text="", attachments=[{"url": url}]))
+    assert sent.attachments == (commands.SentFile(url=url),)
     assert (sent.attachments[0].name, sent.attachments[0].mime) == ("", "application/octet-stream")
     assert "`text`" in refused(commands.MessageSend, **message(text=""))
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a/b", "/v1/files/fil_00a/b", f"/v1/files/fil_00{'a' * 20}/b?c", "//a/v1/files/"]
+)
+def test_people_attach_the_hubs_files_only(url: str) -> None:
+    """An address of elsewhere is refused where it is read."""
+    assert "attachments" in refused(commands.MessageSend, **message(text="", attachments=[{"url": url}]))
 
 
 def test_a_text_has_a_limit() -> None:
