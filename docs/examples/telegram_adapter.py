@@ -117,8 +117,7 @@ class Telegram:
             await self.ended(action.conversation_id, notes)
         if action.type != "outbound.message":
             return Sent()
-        lines = [action.data.get("text") or "", *(file["url"] for file in action.data.get("attachments") or ())]
-        text = "\n".join(filter(None, lines))
+        text = "\n".join(filter(None, [action.data.get("text") or "", *action.addresses]))
         if len(text) > TEXT_CHARS_MAX:
             return Failed("too_long")
         body = orjson.dumps({"chat_id": int(action.conversation_id.split(":")[1]), "text": text})

@@ -405,8 +405,9 @@ class Chatwoot:
             newest = await api.get("messages")
             if outcome_of(newest) != Sent() or _is_among(mark, newest):
                 return outcome_of(newest)  # where that can't be found out, nothing is risked
-        lines = [action.data.get("text") or "", *(str(one["url"]) for one in action.data.get("attachments") or ())]
-        content = "\n".join(line for line in lines if line)
+        if any(address.startswith("/") for address in action.addresses):
+            return Failed("attachment_not_public")  # a file of the hub's, and no public address to reach it by
+        content = "\n".join(filter(None, [action.data.get("text") or "", *action.addresses]))
         message = {"content": content, "message_type": "outgoing", "private": False, "source_id": mark}
         answer = await api.post("messages", message)
         outcome = outcome_of(answer)

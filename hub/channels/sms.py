@@ -357,7 +357,7 @@ class Sms:
             return Failed("number_not_configured")
         if await notes.get(f"stop:{pair[0]}:{pair[1]}") == "1":
             return Failed("opted_out")
-        media = [str(one["url"]) for one in action.data.get("attachments") or ()]
+        media = action.addresses
         if not all(url.startswith("https://") for url in media):
             return Failed("attachment_not_https")
         if len(media) > MEDIA_MAX:

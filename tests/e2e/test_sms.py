@@ -12,6 +12,7 @@ import pytest_asyncio
 from twilio.request_validator import RequestValidator
 
 from tests.support.centre import Centre, Platform
+from tests.support.files import fetched, png, uploaded
 from tests.support.fixtures import running
 from tests.support.http_server import Asked, HttpServer, Said
 from tests.support.processes import CONFIG, HubProcess, StoreProcess
@@ -162,6 +163,23 @@ async def test_a_text_becomes_a_conversation_and_its_answer_a_text(texts: Texts)
     ]
     row = await texts.centre.row(FIRST)
     assert (row["channel"], row["queue"], row["customer"]["name"]) == ("sms", "support", THEIRS)
+
+
+async def test_an_uploaded_picture_goes_with_a_link_that_opens_it(texts: Texts) -> None:
+    """The provider has no token of the hub's: the address that it is sent opens this one file."""
+    await texts.text("What does it look like?")
+    agent = await texts.joined()
+    picture = png()
+    file = await uploaded(texts.centre, texts.centre.token("max", "agent"), FIRST, "look.png", picture)
+    ok = await agent.command(
+        "message.send", conversation_id=FIRST, text="Like this", client_message_id="a-1", attachments=[file]
+    )
+    await agent.expect("message.receipt", FIRST, message_id=ok["message_id"], status="sent")
+    [form] = texts.forms()
+    link = form["MediaUrl"]
+    assert link.startswith(f"{PUBLIC}{file['url']}?")
+    assert (await fetched(texts.centre, link.removeprefix(PUBLIC))).content == picture
+    assert (await fetched(texts.centre, file["url"])).status_code == 401
 
 
 async def test_what_isnt_the_providers_is_refused(texts: Texts) -> None:

@@ -351,6 +351,14 @@ async def test_a_message_is_sent_and_its_webhook_says_nothing_new(side: Side) ->
     assert await side.events() == []
 
 
+async def test_a_file_that_nobody_could_open_fails(side: Side) -> None:
+    """One of the hub's own where no public address of it is known."""
+    side.server.opens()
+    outcome = await side.say(attachments=[{"url": "/v1/files/fil_1/a.png"}])
+    assert outcome == Failed("attachment_not_public")
+    assert side.server.provider.asked == []
+
+
 async def test_where_source_ids_are_lost_the_message_is_known_by_its_number() -> None:
     """As far as the answer was there before the webhook."""
     with ChatwootServer(keeps_source_id=False) as server:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -443,6 +444,16 @@ async def test_no_answer_is_tried_again() -> None:
 
     with HttpServer(cut_off) as provider:
         assert await sent(provider) == Later("unreachable")
+
+
+async def test_a_file_of_the_hubs_goes_by_the_link_that_opens_it(provider: HttpServer) -> None:
+    """Its address alone opens nothing; without a public address of the hub's there is no link, and that is said."""
+    url, link = "/v1/files/fil_1/a.png", "https://hub.example.org/v1/files/fil_1/a.png?until=1&sign=2"
+    one = replace(action(attachments=[{"url": url, "name": "a.png", "mime": "image/png"}]), links={url: link})
+    channel = adapter(api_base=provider.url)
+    assert await channel.send(one, MemoryNotes(), LoopbackCaller()) == Sent()
+    assert dict(provider.asked[0].form)["MediaUrl"] == link
+    assert await channel.send(replace(one, links={}), MemoryNotes(), LoopbackCaller()) == Failed("attachment_not_https")
 
 
 @pytest.mark.parametrize("kind", ["participant.connected", "participant.disconnected", "sender.changed"])
