@@ -324,7 +324,7 @@ class Courier:
     def _ended(self, p: int, task: asyncio.Task[None]) -> None:
         del self._under_way[task]
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a delivery failed: %s at %s", type(error).__name__, _place(error))
+            log.error("a delivery failed: %s at %s", type(error).__name__, place_of(error))
         self._want(p)
 
     # -- one action ------------------------------------------------------------------------------------------------------
@@ -400,7 +400,7 @@ class Courier:
             return Later(f"the hub's own store: {refused.code}")
         except Exception as error:  # a mistake of the adapter's must not stop the others; its words may hold the text
             name = self.configured.place.connector
-            log.error("the adapter of %s failed: %s at %s", name, type(error).__name__, _place(error))
+            log.error("the adapter of %s failed: %s at %s", name, type(error).__name__, place_of(error))
             return Later(f"the adapter failed: {type(error).__name__}")
 
     async def _done(self, one: Taken, action: Action, status: str) -> None:
@@ -511,7 +511,7 @@ def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """Where an error was raised, without its words."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else "?"

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hub.channels.delivery import place_of
 from hub.channels.port import Inbound, Received, Renewing
 from hub.domain.errors import Refused
 from hub.protocol.platform import decode_event
@@ -47,11 +48,18 @@ def channel_handler(http: Http) -> Callable[[Request], Awaitable[Response]]:
             body=body,
             now_ms=parts.node.now_ms(),
         )
-        received = await courier.configured.channel.receive(inbound, courier.notes)
-        results = await _take(http, courier, received)
-        if await _were_over(courier, received, results):
+        try:
             received = await courier.configured.channel.receive(inbound, courier.notes)
             results = await _take(http, courier, received)
+            if await _were_over(courier, received, results):
+                received = await courier.configured.channel.receive(inbound, courier.notes)
+                results = await _take(http, courier, received)
+        except Refused:
+            raise
+        except Exception as error:  # the adapter's mistake; its words may hold what somebody wrote
+            name = courier.configured.place.connector
+            log.error("a request through %s failed: %s at %s", name, type(error).__name__, place_of(error))
+            return Response(b"", 500)
         content = orjson.dumps({"results": [one.wire() for one in results]}) if received.results else received.body
         return Response(
             content,

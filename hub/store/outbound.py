@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from hub.settings import Settings
-from hub.store.keys import partition
+from hub.store.keys import partition, partition_of
 from hub.store.redis_store import RedisStore, load_script, pairs
 
 TAKE, SETTLE, REVIVE = OUTBOUND_SCRIPTS = tuple(load_script(name) for name in ("take", "settle", "revive"))
@@ -201,6 +201,26 @@ class Outbound:
             members += [(int(float(at)), member, p) for member, at in pairs(flat).items()]
         found = [await self._head(p, member, at, connector) for at, member, p in sorted(members)[:count]]
         return [one for one in found if one is not None]
+
+    async def find(self, org: str, connector: str, action_id: str) -> DeadLetter | Waiting | None:
+        """A dead letter, or the first action of a conversation that waits, by its id; None where there is none."""
+        p = partition_of(action_id)
+        if p is None:
+            return None
+        key, base = self._deads(p, org, connector), self._store.keys.base(p)
+        for one in await self._store.call("commit", key, b"ZRANGE", key, b"0", b"-1"):
+            member, _, id_ = one.partition(b" ")
+            if id_ == action_id.encode():
+                name = base + b"dead:" + member
+                kept = await self._store.call("commit", name, b"HGET", name, id_)
+                return None if kept is None else msgspec.json.decode(kept.partition(b"\n")[0], type=DeadLetter)
+        place = await self._store.pointed(p, action_id)
+        if place is None or place[0] != org:
+            return None
+        member, due = "/".join(place).encode(), self._store.keys.due(p, f"{org}/{connector}")
+        at = await self._store.call("commit", due, b"ZSCORE", due, member)
+        found = None if at is None else await self._head(p, member, int(float(at)), connector)
+        return found if found is not None and found.id == action_id else None
 
     async def _head(self, p: int, member: bytes, at: int, connector: str) -> Waiting | None:
         base = self._store.keys.base(p)
