@@ -200,8 +200,9 @@ class Chatwoot:
         if type(number) is not int or not 0 < number < 10**12:
             raise _wrong("conversation.id", "Expected the conversation's number, got none.")
         pair = f"{self.account.account_id}:{number}"
-        place = await series.running(notes, pair)
         digest = hashlib.sha256(inbound.body).hexdigest()
+        word = f"m:{payload.get('id')}" if kind == "message_created" else digest[:32]
+        place = await series.number_of(notes, pair, word, inbound.over)
         webhook = _Webhook(payload, about, f"cw:{pair}:{place}", place, digest, inbound.now_ms)
         return Received(await tells(self, webhook, notes))
 

@@ -60,6 +60,7 @@ class Inbound:
     """
     A provider's request, whole. `url` is the one that the provider called, as it sees it (public scheme and host, with
     the query), since signatures cover it; names of `headers` are in lower case; `now_ms` is Unix ms.
+    `over`: conversations into which this very request wanted and that had ended, in that order (see `Renewing`).
     """
 
     method: str
@@ -67,6 +68,7 @@ class Inbound:
     headers: Mapping[str, str]
     body: bytes
     now_ms: int
+    over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,8 @@ class Renewing(Protocol):
         """
         An event for this conversation was refused because it has ended. Note it, so that `receive` finds the next one.
 
-        True: `receive` is asked once more for the same request, and its events are taken in instead. Idempotent.
+        True: `receive` is asked again for the same request, with this conversation in `over`, and what it then answers counts.
+        Idempotent.
         """
 
 

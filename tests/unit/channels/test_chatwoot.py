@@ -219,6 +219,19 @@ async def test_resolved_is_the_end_and_what_follows_is_the_next_conversation(sid
     assert not await side.channel.ended("sms:1:2:1", side.notes)
 
 
+async def test_a_copy_of_an_old_end_ends_no_later_conversation(side: Side) -> None:
+    """Two webhooks tell it, and the second may come when the customer has written again."""
+    thread = side.server.opens()
+    side.server.becomes(thread, "resolved")
+    _, end = side.server.take()
+    first = await side.events(end)
+    await side.channel.ended(FIRST, side.notes)
+    side.server.customer_says(thread, "One more thing")
+    assert {event["conversation_id"] for event in await side.events()} == {SECOND}
+    assert [event["conversation_id"] for event in await side.events(end)] == [FIRST]
+    assert [event["id"] for event in await side.events(end)] == [event["id"] for event in first]
+
+
 async def test_an_answer_behind_the_end_begins_no_conversation(side: Side) -> None:
     """The agent's last word and the end may change places on their way."""
     thread = side.server.opens()

@@ -144,6 +144,17 @@ async def test_a_message_after_the_end_begins_the_next_conversation() -> None:
     assert {event["conversation_id"] for event in received.events} == {FIRST[:-1] + "3"}
 
 
+async def test_a_form_that_comes_again_after_the_end_goes_where_it_was_taken() -> None:
+    """There it is known. One that had not been taken there goes on into the next, and so does its copy."""
+    notes, channel = MemoryNotes(), adapter()
+    first = await channel.receive(text("Hi"), notes)
+    await channel.ended(FIRST, notes)
+    assert (await channel.receive(text("Hi"), notes)).events == first.events
+    for _ in range(2):
+        refused_there = replace(text("Hi"), over=(FIRST,))
+        assert {one["conversation_id"] for one in (await channel.receive(refused_there, notes)).events} == {SECOND}
+
+
 async def test_ends_are_remembered_longer_than_conversations() -> None:
     """After a year they still count; and when they are forgotten they are forgotten together."""
     notes, channel = MemoryNotes(), adapter()
@@ -153,7 +164,7 @@ async def test_ends_are_remembered_longer_than_conversations() -> None:
     day = 86_400_000
     for days, number in ((365, 3), (36, 1)):
         notes.now_ms += days * day
-        received = await channel.receive(text("Hello again"), notes)
+        received = await channel.receive(text("Hello again", f"SM{days}"), notes)
         assert received.events[0]["conversation_id"] == f"{FIRST[:-1]}{number}"
 
 
@@ -502,6 +513,16 @@ async def test_other_words_mean_nothing_of_the_kind(word: str) -> None:
     """A word inside a sentence, a start without a stop, a question for help are messages like others."""
     received = await adapter().receive(text(word), MemoryNotes())
     assert kinds(received) == ["conversation.started", "message.created"]
+
+
+async def test_a_copy_of_an_old_stop_undoes_no_start() -> None:
+    """It makes the same events, which the hub knows, and nothing else."""
+    channel, notes = adapter(), MemoryNotes()
+    stop = await channel.receive(text("STOP"), notes)
+    await channel.receive(text("START", "SM2"), notes)
+    assert (await channel.receive(text("STOP"), notes)).events == stop.events
+    with HttpServer(lambda _: Said(201)) as provider:
+        assert await sent(provider, notes) == Sent()
 
 
 async def test_where_the_provider_looks_after_stops_its_word_counts() -> None:
