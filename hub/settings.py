@@ -342,6 +342,7 @@ class Settings:
     outbound_claim_ms: int = _option(
         30_000, "time after which another node takes up an action whose node is gone; above outbound_timeout_ms"
     )
+    outbound_file_ms: int = _option(7 * _DAY_MS, "how long a link to a file opens it that a provider was sent")
     outbound_parallel: int = _option(16, "actions of one connector under way at a time on one node")
     outbound_tries_max: int = _option(20, "tries after which an action is given up")
     outbound_age_max_ms: int = _option(4 * 3_600_000, "age at which an action that could not be sent is given up")
