@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from hub.channels.delivery import Delivery
 from hub.channels.outbox import Outbox
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
 from hub.edge.auth import Authenticator
 from hub.edge.kept import decode_person, encode_person
+from hub.edge.quotas import Quotas
 from hub.edge.turn import Turn
 from hub.edge.web_sessions import WebSessions
 from hub.fanout.node import Node
 from hub.service.conversations import Conversations
+from hub.service.files import Files
 from hub.service.history import History
 from hub.service.ids import Ids, new_secret
 from hub.service.ingest import Ingest
 from hub.service.messaging import Messaging
 from hub.settings import Settings
+from hub.store.intake import Intake
 from hub.store.redis_store import RedisStore
 
 TICKET = "tkt_"
@@ -39,8 +43,15 @@ class Parts:
     ids: Ids
     authenticator: Authenticator
     turn: Turn
+    files: Files
+    intake: Intake
+    delivery: Delivery
     addresses: Counter[str] = field(default_factory=Counter)  # sockets per address
     web: WebSessions | None = None  # people who sign in in their browser, where that is configured
+    quotas: Quotas = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.quotas = Quotas(self.settings)
 
     async def identify(self, token: str) -> Person:
         """

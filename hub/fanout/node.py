@@ -15,7 +15,7 @@ import hashlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -30,6 +30,7 @@ from hub.protocol.encode import encode_event
 from hub.service.conversations import Conversations
 from hub.service.ids import Ids
 from hub.service.ingest import Ingest
+from hub.service.masking import Maskers
 from hub.service.people import People
 from hub.settings import Settings
 from hub.store.follow import Follower
@@ -121,6 +122,7 @@ class Node:
         self.ingest = ingest
         self.ids = ids
         self.node_id = node_id
+        self.maskers = Maskers(settings)
         self.people = People(store, settings, node_id, self.store_clock_ms)
         self.follower = Follower(store.primaries, beat_s=settings.beat_ms / 1000, on_turn=self._on_turn, lane="ingest")
         self.orgs: dict[str, Org] = {}
@@ -138,6 +140,8 @@ class Node:
         self.stalled_s = 0.0
         self.meter = store.primaries.meter
         self.draining = False
+        # What a conversation has outside the store; each may be asked again, and raises OSError where it can't now.
+        self.before_erase: list[Callable[[str, str], Awaitable[None]]] = []
         self._store_seen = time.monotonic()
         self._incarnation = ""
         self._timed = 0.0
@@ -315,6 +319,8 @@ class Node:
         loaded = await self.conversations.load(topic.org, topic.conversation_id)
         topic.epoch = loaded.epoch
         topic.name_visible = loaded.situation.name_visible
+        conversation = loaded.situation.conversation
+        topic.masker = self.maskers.of(conversation.queue if conversation is not None else "")
         topic.last_tag = loaded.tag
         self.follower.start(topic, loaded.top, loaded.tag.encode())
 
@@ -612,6 +618,12 @@ class Node:
                 await self._erase(org, conversation_id)
 
     async def _erase(self, org: str, conversation_id: str) -> None:
+        try:
+            for forget in self.before_erase:
+                await forget(org, conversation_id)
+        except OSError as error:  # its record stays, so that the next sweep finds it again
+            log.warning("what an old conversation has outside the store can't be erased: %s", error.strerror or error)
+            return
         await self.store.erase(org, conversation_id)
         if org in self.orgs:
             self.orgs[org].board.drop(conversation_id)

@@ -214,6 +214,9 @@ def openapi() -> Json:
         types.ConversationDetail,
         types.Transcript,
         types.Timeline,
+        types.FileKept,
+        types.FileLimits,
+        types.FileLink,
         types.ErrorAnswer,
     ]
     components = schemas(used)
@@ -277,6 +280,7 @@ def _paths() -> Json:
             "get": _operation("getTimeline", "Who did what when, as segments.", types.Timeline)
             | {"parameters": identified}
         },
+        **_file_paths(),
         "/healthz": {"get": _plain("health", "The process is alive.", "application/json")},
         "/readyz": {
             "get": _plain("ready", "The store is reachable and the node isn't draining.", "application/json", 503)
@@ -285,6 +289,35 @@ def _paths() -> Json:
         "/": {"get": _plain("console", "The supervisor console.", "text/html")},
         "/desk": {"get": _plain("desk", "The agent desk.", "text/html")},
         "/messenger": {"get": _plain("messenger", "The web messenger.", "text/html")},
+    }
+
+
+def _file_paths() -> Json:
+    file_id = _parameter("id", "the file's id", "path")
+    sent = [
+        _parameter("conversation_id", "where the file belongs; a customer's is their token's", "query"),
+        _parameter("x-file-name", "the file's name, percent-encoded UTF-8", "header") | {"required": True},
+    ]
+    upload = _operation("uploadFile", "Keep a file for a message of this conversation.", types.FileKept)
+    until = _parameter("until", "when a link is over", "query", {"type": "integer"})
+    opened = [
+        file_id,
+        _parameter("name", "the file's name", "path"),
+        until,
+        _parameter("sign", "a link's proof", "query"),
+    ]
+    fetch = _operation("getFile", "The file as a download, by token or by link.", types.ErrorAnswer)
+    fetch["responses"]["200"] = {"description": "The file.", "content": {"*/*": {}}}
+    return {
+        "/v1/files": {
+            "get": _operation("fileLimits", "What may be uploaded.", types.FileLimits),
+            "post": upload | {"parameters": sent, "requestBody": {"required": True, "content": {"*/*": {}}}},
+        },
+        "/v1/files/{id}/link": {
+            "post": _operation("linkFile", "An address that opens the file for a minute.", types.FileLink)
+            | {"parameters": [file_id]}
+        },
+        "/v1/files/{id}/{name}": {"get": fetch | {"parameters": opened, "security": [{"token": []}, {}]}},
     }
 
 

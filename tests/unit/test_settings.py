@@ -525,3 +525,33 @@ def test_wrong_addresses(text: str) -> None:
     """An address without a host or a proper port isn't one."""
     with pytest.raises(ValueError, match=r"HOST:PORT|65535"):
         parse_address(text)
+
+
+@pytest.mark.parametrize("value", ["10.0.0.300", "10.0.0.1/8", "proxy", "*"])
+def test_wrong_proxies(value: str) -> None:
+    """What is no address or network is refused, `*` above all: whoever believes everybody believes the attacker."""
+    with pytest.raises(SettingsError, match="trusted_proxies"):
+        build(f'trusted_proxies = ["{value}"]', "hub.toml", {})
+
+
+def test_proxies_are_read() -> None:
+    """From the file as a list, from a variable with commas."""
+    assert build('trusted_proxies = ["10.0.0.7", "fd00::/8"]', "hub.toml", {}).trusted_proxies == (
+        "10.0.0.7",
+        "fd00::/8",
+    )
+    assert build("", "hub.toml", {"HUB_TRUSTED_PROXIES": "10.0.0.7, 10.1.0.0/16"}).trusted_proxies[1] == "10.1.0.0/16"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("proxy_protocol = 1", "needs trusted_proxies"),
+        ('proxy_protocol = 1\ntrusted_proxies = ["10.0.0.7"]\nsocket_driver = "asgi"', 'needs socket_driver = "lean"'),
+        ("proxy_protocol = 2", "a whole number from 0 to 1"),
+    ],
+)
+def test_the_proxy_protocol_needs_a_proxy(text: str, why: str) -> None:
+    """Without a believed proxy nobody could connect, and only one driver tells a socket who the client is."""
+    with pytest.raises(SettingsError, match=why):
+        build(text, "hub.toml", {})

@@ -1,7 +1,9 @@
+import { TRAY_WORDS } from "../shared/tray.ts";
 import type { Key } from "./en";
 
 /** German texts. */
 export const de: Record<Key, string> = {
+  ...TRAY_WORDS.de,
   product: "Supervision",
   product_long: "Supervisor-Konsole",
   loading: "Wird geladen…",
@@ -187,12 +189,16 @@ export const de: Record<Key, string> = {
   r_delivered: "Zugestellt",
   r_read: "Gelesen",
   r_failed: "Nicht zugestellt",
+  r_failed_why: "Nicht zugestellt: {reason}",
+  r_pending: "Noch nicht bestätigt",
+  send_again: "Noch einmal",
+  send_discard: "Verwerfen",
   p_customer: "Kunde",
   p_agent: "Agent",
   p_bot: "Bot",
   p_supervisor: "Supervisor",
   attachment: "Anhang {name}",
-  attachment_unsafe: "{name} (Verweis nicht gezeigt: keine Webadresse)",
+  attachment_unsafe: "{name} (Verweis nicht gezeigt: keine sichere Webadresse)",
   new_messages: "Neue Nachrichten",
   transcript: "Mitschrift",
   takeover: "Übernehmen",

@@ -1,5 +1,8 @@
 /** English texts; every other language has the same keys. `a||b` is singular and plural, chosen by `n`. */
+import { TRAY_WORDS } from "../shared/tray.ts";
+
 export const en = {
+  ...TRAY_WORDS.en,
   product: "Supervision",
   product_long: "Supervisor console",
   loading: "Loading…",
@@ -194,12 +197,16 @@ export const en = {
   r_delivered: "Delivered",
   r_read: "Read",
   r_failed: "Not delivered",
+  r_failed_why: "Not delivered: {reason}",
+  r_pending: "Not confirmed yet",
+  send_again: "Try again",
+  send_discard: "Discard",
   p_customer: "Customer",
   p_agent: "Agent",
   p_bot: "Bot",
   p_supervisor: "Supervisor",
   attachment: "Attachment {name}",
-  attachment_unsafe: "{name} (link not shown: not a web address)",
+  attachment_unsafe: "{name} (link not shown: not a safe web address)",
   new_messages: "New messages",
   transcript: "Transcript",
   takeover: "Take over",

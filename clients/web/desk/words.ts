@@ -1,9 +1,11 @@
 /** The agent desk's words. */
 
 import { words } from '../shared/i18n.ts';
+import { TRAY_WORDS } from '../shared/tray.ts';
 
 export const t = words({
   en: {
+    ...TRAY_WORDS.en,
     desk: 'Agent desk',
     lead: 'Your conversations with customers.',
     signOut: 'Sign out',
@@ -36,10 +38,6 @@ export const t = words({
     notSent: 'Not sent: {why}',
     again: 'Try again',
     discard: 'Discard',
-    sent: 'Sent',
-    delivered: 'Delivered',
-    read: 'Read',
-    failed: 'Not delivered',
     edited: 'edited',
     end: 'End conversation',
     endSure: 'End this conversation?',
@@ -95,6 +93,7 @@ export const t = words({
     sms: 'SMS',
   },
   de: {
+    ...TRAY_WORDS.de,
     desk: 'Agentenplatz',
     lead: 'Ihre Gespräche mit der Kundschaft.',
     signOut: 'Abmelden',
@@ -127,10 +126,6 @@ export const t = words({
     notSent: 'Nicht gesendet: {why}',
     again: 'Noch einmal',
     discard: 'Verwerfen',
-    sent: 'Gesendet',
-    delivered: 'Zugestellt',
-    read: 'Gelesen',
-    failed: 'Nicht zugestellt',
     edited: 'bearbeitet',
     end: 'Gespräch beenden',
     endSure: 'Dieses Gespräch beenden?',

@@ -48,6 +48,16 @@ export class Account {
     return sessionStorage.getItem(this.tokenKey);
   }
 
+  /** The token that is kept; empty where there is none. */
+  get token(): string {
+    return sessionStorage.getItem(this.tokenKey) ?? '';
+  }
+
+  /** What a request to the hub carries to be this person's: the token, or the header of the session's own page. */
+  get credentials(): string | typeof PAGE {
+    return this.bySession ? PAGE : this.token;
+  }
+
   /** Whether somebody has signed in with this browser; where this is another role's page, it is left. */
   async find(): Promise<boolean> {
     const found = await signedIn();
@@ -91,7 +101,8 @@ export class Account {
 
   /** Call a route of the hub as this person; its JSON. Throws `HubError`. */
   async request(path: string, options: RequestInit = {}): Promise<any> {
-    const own = this.bySession ? PAGE : { authorization: `Bearer ${sessionStorage.getItem(this.tokenKey) ?? ''}` };
+    const credentials = this.credentials;
+    const own = typeof credentials === 'string' ? { authorization: `Bearer ${credentials}` } : credentials;
     const headers = { ...(options.headers ?? {}), ...own };
     return call(path, { ...options, headers });
   }

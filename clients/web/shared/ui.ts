@@ -1,7 +1,7 @@
 /** Small things that every app shows: icons, toasts, theme, freshness, attachments, sign-in, sounds and notices. */
 
 import { LitElement, html, nothing, svg, type TemplateResult } from 'lit';
-import type { Attachment, HubConnection } from '../sdk/hub.ts';
+import { isHubFile, type Attachment, type HubConnection } from '../sdk/hub.ts';
 import { claimsOf, personas, type Account, type Persona } from './auth.ts';
 import { LOCALES, ago, chooseLocale, locale, words, type Locale } from './i18n.ts';
 
@@ -27,6 +27,13 @@ const t = words({
     opensNew: 'opens in a new window',
     dismiss: 'Dismiss',
     file: 'File',
+    save: 'Save {name}',
+    pending: 'Not confirmed yet',
+    sent: 'Sent',
+    delivered: 'Delivered',
+    read: 'Read',
+    failed: 'Not delivered',
+    failedWhy: 'Not delivered: {reason}',
   },
   de: {
     live: 'Live',
@@ -49,6 +56,13 @@ const t = words({
     opensNew: 'öffnet ein neues Fenster',
     dismiss: 'Schließen',
     file: 'Datei',
+    save: '{name} speichern',
+    pending: 'Noch nicht bestätigt',
+    sent: 'Gesendet',
+    delivered: 'Zugestellt',
+    read: 'Gelesen',
+    failed: 'Nicht zugestellt',
+    failedWhy: 'Nicht zugestellt: {reason}',
   },
 });
 
@@ -69,6 +83,7 @@ const PATHS: Record<string, TemplateResult> = {
   alert: svg`<path d="M12 3l10 18H2z"/><path d="M12 10v5M12 18v.01"/>`,
   check: svg`<path d="M4 12l5 5L20 6"/>`,
   checks: svg`<path d="M2 12l5 5L17 6M11 16l1 1L22 6"/>`,
+  clock: svg`<circle cx="12" cy="12" r="8.5"/><path d="M12 7v5l3.500 2"/>`,
   inbox: svg`<path d="M4 13l3-8h10l3 8v6H4z"/><path d="M4 13h5l1 3h4l1-3h5"/>`,
   chat: svg`<path d="M4 5h16v11H9l-5 4z"/><path d="M8 9h8M8 12h5"/>`,
 };
@@ -98,13 +113,27 @@ export function safeHref(url: unknown): string | null {
   }
 }
 
-/** A file as a link that opens elsewhere, or as its name alone. */
-export function attachment(one: Attachment): TemplateResult {
+/**
+ * A file. One of the hub's is saved by `open`; a platform's is a link that opens elsewhere, or, where it isn't https, its name
+ * alone.
+ */
+export function attachment(one: Attachment, open: (file: Attachment) => void): TemplateResult {
   const href = safeHref(one.url);
   const name = one.name || href?.split('/').at(-1) || t('file');
-  const inside = html`${icon('file')}<span>${name}</span>`;
-  if (!href) return html`<span class="attachment">${inside}</span>`;
+  const inside = html`${icon('file')}<bdi>${name}</bdi>`;
+  if (isHubFile(one.url)) return html`<button class="attachment" type="button" aria-label=${t('save', { name })} @click=${() => open(one)}>${inside}</button>`;
+  if (!href?.startsWith('https:')) return html`<span class="attachment">${inside}</span>`;
   return html`<a class="attachment" href=${href} target="_blank" rel="noopener noreferrer nofollow">${inside}</a>`;
+}
+
+// -- what became of a message -------------------------------------------------------------------------------------------------
+
+const SIGNS = { pending: 'clock', sent: 'check', delivered: 'checks', read: 'checks', failed: 'alert' } as const;
+
+/** What became of a message, in words beside a sign; `reason` tells why it failed. */
+export function receipt(state: keyof typeof SIGNS, reason?: string | null): TemplateResult {
+  const said = state === 'failed' && reason ? t('failedWhy', { reason }) : t(state);
+  return html`<span class="status-${state}">${icon(SIGNS[state])} ${said}</span>`;
 }
 
 // -- theme and language --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from hub.edge import openid
 from hub.edge.auth import Authenticator
 from hub.edge.openid import OpenId, SignInFailed, error_word, require_extra
 from hub.settings import IssuerSettings, Settings, SettingsError, SignInSettings
-from tests.support.provider import CLIENT, CLIENT_SECRET, Provider
+from tests.support.openid_provider import CLIENT, CLIENT_SECRET, Provider
 
 PUBLIC = "https://hub.example.com"
 NONCE, VERIFIER = "n" * 43, "v" * 43

@@ -21,6 +21,16 @@ class Indexed(FakeStore):
     """A store whose one conversation is in the index that its record names, quiet since `quiet`."""
 
     quiet = 0
+    forgotten = 0  # how often something outside was told of a conversation's end
+    stuck = 0  # how often it can't do its part
+
+    async def forget(self, org: str, conversation_id: str) -> None:
+        """What the conversation has outside is removed, while its record is still there."""
+        assert (org, conversation_id) in self.records
+        if self.stuck:
+            self.stuck -= 1
+            raise OSError("the disk is away")
+        self.forgotten += 1
 
     def partitions(self) -> Sequence[int]:
         """One."""
@@ -43,7 +53,12 @@ class Indexed(FakeStore):
 async def sweep(node: Node, store: Indexed) -> None:
     """One look at what is silent and what is old."""
     hub = SimpleNamespace(
-        store=store, settings=LIVE, conversations=node.conversations, orgs={}, _prefers=lambda p: True
+        store=store,
+        settings=LIVE,
+        conversations=node.conversations,
+        orgs={},
+        before_erase=[store.forget],
+        _prefers=lambda p: True,
     )
     hub._erase = partial(Hub._erase, cast(Hub, hub))
     await Hub._idle_and_old(cast(Hub, hub), store.now_ms)
@@ -100,3 +115,17 @@ async def test_silent_ones_are_ended_and_not_erased() -> None:
     store.now_ms += 10 * LIVE.retention_ms
     await sweep(node, store)
     assert (node.conversation.ended_at, node.conversation.end_reason) == (store.now_ms, "inactivity")
+
+
+async def test_what_is_outside_goes_first() -> None:
+    """Files are removed before the record; where that fails the record stays, and the next sweep does both."""
+    node, store = await taken_over()
+    await node.run(finish())
+    await node.run(c.AcknowledgeTakeover(desk("robo"), "tko_1"))
+    store.stuck = 1
+    store.now_ms += LIVE.retention_ms + 1
+    await sweep(node, store)
+    assert node.conversation.settled
+    await sweep(node, store)
+    assert node.record == Record()
+    assert store.forgotten == 1
