@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.centre import Centre
 from tests.support.openid_provider import Provider
@@ -107,6 +108,18 @@ async def fetched(provider: Provider, more: int) -> None:
     await eventually(there, timeout=10, wanted=f"{more} more fetches")
 
 
+async def key_age(centre: Centre, provider: Provider) -> float:
+    """How old the hub says the provider's keys are, in seconds."""
+    text = (await centre.http.get(centre.hub.metrics)).text
+    [family] = [one for one in text_string_to_metric_families(text) if one.name == "hub_issuer_keys_age_seconds"]
+    return next(float(one.value) for one in family.samples if one.labels == {"issuer": provider.issuer})
+
+
+async def aged(centre: Centre, provider: Provider, seconds: float) -> bool:
+    """True where they are older than that."""
+    return await key_age(centre, provider) > seconds
+
+
 async def hello(centre: Centre, token: str, endpoint: str = "/v1/supervisor") -> tuple[str, int]:
     """What becomes of a hello: `ok`, or the code of the refusal and of the close."""
     line = await centre.raw(endpoint)
@@ -176,6 +189,8 @@ async def test_the_provider_is_down(issued: Centre, provider: Provider) -> None:
     provider.down = True
     try:
         await fetched(provider, 4)
+        before, after = await key_age(issued, provider), FRESH_MS / 1000
+        await eventually(lambda: aged(issued, provider, after), timeout=10, wanted=f"keys of {after} s, from {before}")
         assert await hello(issued, provider.token(body(provider))) == ("ok", 0)
     finally:
         provider.down = False

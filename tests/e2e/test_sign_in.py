@@ -401,6 +401,41 @@ async def bare(hub: HubProcess, method: str, path: str, headers: list[tuple[byte
     return status
 
 
+async def test_junk_is_refused_like_anything_else(office: Centre) -> None:
+    """Broken queries and cookies are answered by a refusal or by nobody's session, and fail nothing inside."""
+    queries = [
+        "",
+        "state=%ff%fe&code=%00",
+        "state=a&state=b",
+        "state[]=x",
+        "&&&===",
+        "error=%0d%0aset-cookie:x",
+        "iss=" * 900,
+    ]
+    cookies = [
+        b"",
+        b"%ff",
+        b"x" * 5_000,
+        b'"open',
+        b"\xff\xfe",
+        b"a=b=c",
+        b"\t",
+        "ü".encode(),
+        b"web_" + b"0" * 40,
+    ]
+    for query in queries:
+        for value in cookies[:4]:
+            sent = [(b"cookie", b"%s=%s" % (STATE.encode(), value))]
+            assert await bare(office.hub, "GET", f"/sign-in/callback?{query}", sent) == 400, (query, value)
+    for value in cookies:
+        sent = [(b"cookie", b"%s=%s" % (SESSION.encode(), value)), (b"x-hub-page", b"1")]
+        assert await bare(office.hub, "GET", "/v1/session", sent) == 200, value
+        sent.append((b"origin", office.hub.url.encode()))
+        assert await bare(office.hub, "POST", "/v1/tickets", sent) == 401, value
+        assert await bare(office.hub, "POST", "/v1/sign-out", sent) == 200, value
+    assert "Traceback" not in office.hub.log.read_text()
+
+
 async def test_a_bearer_token_counts_more_than_a_cookie(office: Centre, provider: Provider) -> None:
     """Where a request has both, it is judged by its token alone, good or bad."""
     async with Browser(office.hub, provider) as browser:
