@@ -28,7 +28,7 @@ from hub.edge.browser import identify
 from hub.edge.channels import CHANNEL_PATHS, channel_handler
 from hub.edge.files import file_routes
 from hub.edge.guard import retry_after
-from hub.edge.outbox import delivery_metrics
+from hub.edge.outbox import delivery_metrics, outbox_handlers
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
 from hub.edge.sign_in import sign_in_routes
@@ -385,6 +385,7 @@ def make_http(parts: Parts) -> Starlette:
         Route("/v1/tickets", _guarded(http.tickets), methods=["POST"]),
         Route("/v1/revocations", _guarded(http.revocations), methods=["POST"]),
         *(Route(path, _guarded(channel_handler(http)), methods=["GET", "POST"]) for path in CHANNEL_PATHS),
+        *(Route(path, _guarded(handler), methods=[method]) for path, method, handler in outbox_handlers(http)),
         Route("/v1/conversations", _guarded(http.conversations), methods=["GET"]),
         Route("/v1/conversations/{conversation_id}", _guarded(http.detail), methods=["GET"]),
         Route("/v1/conversations/{conversation_id}/transcript", _guarded(http.transcript), methods=["GET"]),
