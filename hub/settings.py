@@ -956,14 +956,14 @@ def _rules(document: "_Document", path: Path_, table: Mapping[str, Any]) -> Issu
     if "organizations" in table and not organizations:
         raise _wrong(document.at((*path, "organizations")), "organizations", [], 'ids, or ["*"] for any')
     roles = _listed(document, path, table, "roles", ROLES) if "roles" in table else ROLES
+    if not roles:
+        raise _wrong(document.at((*path, "roles")), "roles", [], _one_of(sorted(ROLES)))
     names, grants = _claim_names(document, path), _grants(document, path)
     if grants:
         for name in _RIGHTS:
             if name in document.table((*path, "claims")):
                 at = document.at((*path, "claims", name))
                 raise SettingsError(f"{at}: `{name}` comes from the grants, which this issuer has; remove one of both")
-    elif not roles:
-        raise _wrong(document.at((*path, "roles")), "roles", [], _one_of(sorted(ROLES)))
     for index, grant in enumerate(grants):
         if grant.role and grant.role not in roles:
             at = document.at((*path, "grants", index, "role"))
@@ -1086,16 +1086,17 @@ def _client_secret(
     document: "_Document", path: Path_, env: Mapping[str, str], read: Callable[[Path], bytes]
 ) -> bytes | None:
     if env.get("HUB_SIGN_IN_SECRET"):
-        return env["HUB_SIGN_IN_SECRET"].encode(errors="surrogateescape")
-    if "client_secret_file" not in document.get(path):
+        secret, at = env["HUB_SIGN_IN_SECRET"].encode(errors="surrogateescape"), "HUB_SIGN_IN_SECRET"
+    elif "client_secret_file" in document.get(path):
+        at = document.at((*path, "client_secret_file"))
+        try:
+            secret = read(document.beside(document.text(path, "client_secret_file"))).strip()
+        except SettingsError as error:
+            raise SettingsError(f"{at}: {error}") from None
+    else:
         return None
-    at = document.at((*path, "client_secret_file"))
-    try:
-        secret = read(document.beside(document.text(path, "client_secret_file"))).strip()
-    except SettingsError as error:
-        raise SettingsError(f"{at}: {error}") from None
-    if not secret:
-        raise SettingsError(f"{at}: the file is empty")
+    if not re.fullmatch(rb"[ -~]+", secret):
+        raise SettingsError(f"{at}: the client's secret is empty, or has other characters than ASCII's printable ones")
     return secret
 
 
@@ -1301,6 +1302,11 @@ def _check_together(settings: Settings) -> None:
             raise SettingsError(f"{at} needs trusted_proxies: nobody else may connect then")
         if settings.socket_driver != "lean":
             raise SettingsError(f'{at} needs socket_driver = "lean"')
+    if settings.sign_in is not None and settings.origins and settings.sign_in.public_url not in settings.origins:
+        raise SettingsError(
+            f"{settings.source('sign_in')}: the pages of public_url {settings.sign_in.public_url!r} couldn't connect: "
+            f"it isn't among origins ({settings.source('origins')})"
+        )
 
 
 class _Document:
