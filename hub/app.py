@@ -29,6 +29,7 @@ from hub.service.history import History
 from hub.service.ingest import Ingest
 from hub.service.messaging import Messaging
 from hub.settings import Settings, SettingsError, bind
+from hub.store.bucket import BucketBlobs, MissingExtra
 from hub.store.connection import Unavailable
 from hub.store.embedded import Embedded
 from hub.store.file_folder import FolderBlobs
@@ -94,9 +95,12 @@ async def make_files(settings: Settings, store: RedisStore, history: History, id
     Where files are kept and how they come in.
 
     Raises:
-        SettingsError: The folder can't be used, or there is no such scanner.
+        SettingsError: The folder can't be used, there is no such scanner, or the library for buckets is missing.
     """
-    blobs = FolderBlobs(settings.files_dir)
+    try:
+        blobs = BucketBlobs(settings.files) if settings.files.s3_bucket else FolderBlobs(settings.files_dir)
+    except MissingExtra as error:
+        raise SettingsError(f"{settings.source('files')}: {error}") from None
     intake = Intake(
         settings.files_dir,
         bytes_max=settings.file_bytes_max,

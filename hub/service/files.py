@@ -207,9 +207,14 @@ class Files:
         An address that opens this file for whoever has it, and when it is over (Unix ms).
 
         Raises:
-            Refused: `unknown_file` where its bytes are gone, so that a page can say so instead of a failed download.
+            Refused: `unknown_file` where its bytes are gone, so that a page can say so instead of a failed download;
+                `store_unavailable` where nobody can tell.
         """
-        if not await self._blobs.there(meta.org, meta.conversation_id, meta.file_id):
+        try:
+            there = await self._blobs.there(meta.org, meta.conversation_id, meta.file_id)
+        except OSError as error:
+            raise _away(error) from error
+        if not there:
             log.error("the bytes of a file are not where they were put; do all hubs share the folder?")
             raise unknown_file()
         until = now_ms + self._link_ms
@@ -234,12 +239,14 @@ class Files:
         The file's bytes in parts.
 
         Raises:
-            Refused: `unknown_file` where they are gone.
+            Refused: `unknown_file` where they are gone, `store_unavailable` where they can't be had now.
         """
         try:
             return await self._blobs.open(meta.org, meta.conversation_id, meta.file_id)
         except FileNotFoundError:
             raise unknown_file() from None
+        except OSError as error:
+            raise _away(error) from error
 
     async def forget(self, org: str, conversation_id: str) -> None:
         """
@@ -250,3 +257,8 @@ class Files:
         """
         await self._blobs.forget(org, conversation_id)
         await self._index.forget(org, conversation_id)
+
+
+def _away(error: OSError) -> Refused:
+    log.error("a file can't be read: %s", error.strerror or error)
+    return Refused("store_unavailable", "The file can't be had at the moment; try again.", {"outcome": "none"})

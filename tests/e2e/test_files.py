@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from moto.server import ThreadedMotoServer
 
 from tests.support.centre import Centre
 from tests.support.files import DOCX, PDF, fetched, linked, package, png, post_file, refusal, uploaded
@@ -323,6 +324,33 @@ async def test_any_node_serves_a_file(tmp_path: Path, store: StoreProcess) -> No
         await agent.command(
             "message.send", conversation_id=story.id, text="", client_message_id="d_1", attachments=[file]
         )
+
+
+async def test_files_in_a_bucket(tmp_path: Path) -> None:
+    """A hub that keeps files in a bucket takes, sends and serves them, and leaves nothing on its own disk."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    table = f'\n[files]\ns3_bucket = "kept"\ns3_endpoint = "http://{host}:{port}"\ns3_region = "us-east-1"\n'
+    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    hub = HubProcess(tmp_path / "hub", config=CONFIG + table, environment=credentials)
+    try:
+        async with running(hub) as centre:
+            await centre.http.put(f"http://{host}:{port}/kept")
+            story, agent = await centre.story(), await centre.agent()
+            file = await uploaded(centre, agent_of(centre), story.id)
+            await agent.command(
+                "message.send", conversation_id=story.id, text="", client_message_id="d_1", attachments=[file]
+            )
+            link = (await linked(centre, file["url"], agent_of(centre))).json()["url"]
+            assert (await fetched(centre, link)).content == PDF
+            assert [one for one in (hub.data / "files").rglob("*") if one.is_file()] == []
+            server.stop()
+            answer = await post_file(centre, agent_of(centre), story.id, "b.pdf", PDF)
+            assert await refusal(answer) == (422, "file_refused", "space")
+            assert (await linked(centre, file["url"], agent_of(centre))).status_code == 503
+    finally:
+        server.stop()
 
 
 async def test_other_origins(tmp_path: Path, centre: Centre) -> None:
