@@ -7,13 +7,52 @@ What a channel is: how a provider's requests become events, and how actions beco
 An adapter decides nothing about order, repetition or giving up: the outbox hands it one action of a conversation at a
 time, again with the same id after `Later`, and never one that was `Sent` or `Failed`. It keeps nothing in memory that
 another node would need; what must be remembered between requests goes into `Notes`.
+
+A module of this package is an adapter when it has one function and is named in `delivery.ADAPTERS`:
+
+    def make(options: Mapping[str, Option], place: Place) -> Channel
+
+It is called once per connector when the hub starts, does no I/O, and raises `BadOption` for what it can't work with:
+missing, of the wrong type, out of range, or a key that it doesn't know. `options` are the connector's own ones, as they
+stand in its table of the configuration: without those that are the hub's (`HUB_OPTIONS`), and with `x` read from the
+file where the table names an `x_file`, as a text without white space at its ends. `option_reader.Options` reads them with
+the checks that most need.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+Option = str | int | float | bool | Sequence[str] | Mapping[str, str]  # what a key of `[connectors.<sub>]` may hold
+HUB_OPTIONS = frozenset({"org", "adapter", "allow_private"})  # never given to an adapter
+
+
+class BadOption(Exception):
+    """
+    An option that an adapter can't work with. `key` names it; `message` says what was got and what is allowed, without
+    the value where that may be a secret. The hub adds file and line.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"`{key}` {message}")
+        self.key = key
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """
+    Whose side of which connector a channel is.
+
+    `url` is where the provider reaches it, `https://hub.example.org/v1/channels/<connector>` (more may follow after
+    another `/`); empty where the setting `public_url` isn't set.
+    """
+
+    org: str
+    connector: str
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +71,22 @@ class Inbound:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """`events` for ingest, in order, each an object of the protocol's section 5; the rest answers the provider."""
+    """
+    `events` for ingest, in order, each an object of the protocol's section 5; the rest answers the provider, once all
+    events are in (503 instead where the store is away). An event that is refused doesn't change the answer.
+
+    `results`: the body is what became of each event, as `POST /v1/events` answers it. `once`: a word that stands for this
+    very request; another request with the same one within `once_ms` is a replay, refused with `unauthenticated`. It is
+    remembered when the events are in, so that a request which was never carried out can be sent again.
+    """
 
     events: Sequence[Mapping[str, Any]] = ()
     status: int = 200
     content_type: str = "application/json"
     body: bytes = b"{}"
+    results: bool = False
+    once: str = ""
+    once_ms: int = 600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +163,33 @@ class Caller(Protocol):
 
 
 class Channel(Protocol):
-    """One configured connector's side of a provider. Made by the adapter's `make(options)`, which refuses bad ones."""
+    """One configured connector's side of a provider. Made by the adapter's `make(options, place)`; see the module."""
 
     async def receive(self, inbound: Inbound, notes: Notes) -> Received:
         """Raises Refused: `unauthenticated` for a wrong signature, `schema_invalid` for what can't be read."""
 
     async def send(self, action: Action, notes: Notes, caller: Caller) -> Outcome:
-        """Carry one action out; never raises for the provider's faults."""
+        """
+        Carry one action out; never raises for the provider's faults (`Unreachable` is `Later`).
+
+        It is cancelled after `outbound_timeout_ms` in all, and tried again: `Later` counts as a try, as does that.
+        """
+
+
+@runtime_checkable
+class Renewing(Protocol):
+    """
+    Beside `Channel`, for providers that know no conversations: two numbers, a thread that is opened again.
+
+    The hub ends conversations by itself, too, and an end may still be on its way to `send` while the customer writes again.
+    """
+
+    async def ended(self, conversation_id: str, notes: Notes) -> bool:
+        """
+        An event for this conversation was refused because it has ended. Note it, so that `receive` finds the next one.
+
+        True: `receive` is asked once more for the same request, and its events are taken in instead. Idempotent.
+        """
+
+
+Maker = Callable[[Mapping[str, Option], Place], Channel]

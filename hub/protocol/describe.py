@@ -206,6 +206,8 @@ def openapi() -> Json:
         *_PLATFORM_EVENTS,
         types.EventResults,
         types.TicketAnswer,
+        types.SessionAnswer,
+        types.SignOutAnswer,
         types.RevocationRequest,
         types.Nothing,
         types.ConversationList,
@@ -242,6 +244,14 @@ def _paths() -> Json:
         "/v1/events": {"post": _post_events()},
         "/v1/tickets": {
             "post": _operation("createTicket", "A single-use ticket (30 s) for a browser's hello.", types.TicketAnswer)
+        },
+        "/v1/session": {
+            "get": _operation(
+                "getSession", "Who has signed in with this browser; only with `[sign_in]`.", types.SessionAnswer
+            )
+        },
+        "/v1/sign-out": {
+            "post": _operation("signOut", "End this browser's session; only with `[sign_in]`.", types.SignOutAnswer)
         },
         "/v1/revocations": {
             "post": _operation("revoke", "Close the sockets of a person or a token (role admin).", types.Nothing)

@@ -8,7 +8,9 @@ import orjson
 from hub.domain.board import row_of
 from hub.domain.conversation import Situation
 from hub.domain.decide import public
+from hub.domain.masking import Masker
 from hub.protocol.cursor import format_cursor
+from hub.service.masking import masked_data, masked_message, masked_panels
 from hub.service.ports import Snapshot, StoredEntry
 
 MESSAGES_SHOWN = 50
@@ -66,15 +68,15 @@ def customer_message(data: Mapping[str, object], name_visible: bool) -> dict[str
 
 
 def snapshot_for_staff(
-    snapshot: Snapshot, situation: Situation, user_id: str, *, supervisor: bool
+    snapshot: Snapshot, situation: Situation, user_id: str, *, supervisor: bool, masker: Masker | None = None
 ) -> dict[str, object]:
-    """The protocol's snapshot; agents get a row without anything about a monitor."""
+    """The protocol's snapshot; agents get a row without anything about a monitor. `masker`: for who only watches."""
     conversation, loaded = situation.existing, snapshot.loaded
     row = row_of(situation)
     if not supervisor:
         del row["monitor"]
     mine = [one.participant_id for one in conversation.connected if one.user_id == user_id]
-    return {
+    found: dict[str, object] = {
         "conversation": row,
         "participants": [
             {**public(one), "since": one.since} for one in (conversation.customer, *conversation.connected)
@@ -83,6 +85,15 @@ def snapshot_for_staff(
         "messages": messages_of(snapshot.entries),
         "draft": next((loaded.drafts[one] for one in mine if one in loaded.drafts), None),
         "cursor": format_cursor(loaded.epoch, loaded.tag, loaded.top),
+    }
+    if masker is None:
+        return found
+    return {
+        **found,
+        "conversation": masked_data(row, masker),
+        "participants": masked_data(found["participants"], masker),
+        "panels": masked_panels(dict(sorted(snapshot.panels.items())), masker),
+        "messages": [masked_message(one, masker) for one in messages_of(snapshot.entries)],
     }
 
 

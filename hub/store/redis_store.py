@@ -17,6 +17,7 @@ import orjson
 from hub.domain.errors import Refused
 from hub.service.codec import decode_loaded
 from hub.service.history import Listed
+from hub.service.ids import secret_hash
 from hub.service.ports import (
     Append,
     Appended,
@@ -38,7 +39,8 @@ from hub.store.topology import Primaries
 _LUA = Path(__file__).with_name("lua")
 
 
-def _script(name: str) -> Script:
+def load_script(name: str) -> Script:
+    """The script of that name in `lua/`."""
     return Script(name, (_LUA / f"{name}.lua").read_bytes())
 
 
@@ -46,7 +48,7 @@ NODE_SILENCE_MS = 5_000
 UNPROVEN_MS = 1_000  # silence of a resumed socket after which its client hasn't got the new secret
 
 APPEND, COMMIT, RENEW, CUT, SNAPSHOT, CLAIM, REPORT, PERSON, RESUME, SESSION, BEAT = SCRIPTS = tuple(
-    _script(name)
+    load_script(name)
     for name in (
         "append", "commit", "renew", "cut", "snapshot", "claim", "report", "person", "resume", "session", "beat",
     )
@@ -381,7 +383,12 @@ class RedisStore:
         kept = (self.keys.conversation, self.keys.transcript, self.keys.segments, self.keys.panels, self.keys.actions)
         names = [name(p, org, conversation_id) for name in kept]
         names += [self.keys.seen(p, org, conversation_id, k) for k in range(int(count or 0) // 500 + 1)]
-        await self.call("commit", base, b"UNLINK", *names)
+        dead = base + b"dead:" + member
+        letters = [member + b" " + id_ for id_ in await self.call("commit", base, b"HKEYS", dead)]
+        if letters:
+            deads = base + b"deads:" + f"{org}/{(connector or b'').decode()}".encode()
+            await self.call("commit", base, b"ZREM", deads, *letters)
+        await self.call("commit", base, b"UNLINK", *names, dead, base + b"try:" + member, base + b"back:" + member)
         due = self.keys.due(p, f"{org}/{(connector or b'').decode()}")
         for index in (self.keys.closed(p), self.keys.live(p), due):
             await self.call("commit", base, b"ZREM", index, member)
@@ -663,23 +670,28 @@ class RedisStore:
         """The claims behind a ticket, once."""
         key = self._ticket_key(ticket)
         claims: bytes | None = await self.call("commit", key, b"GETDEL", key)
+        if claims is None:  # made by a node of an earlier version, which kept it as it is
+            plain = self.keys.base(partition("", ticket)) + b"ticket:" + ticket.encode()
+            claims = await self.call("commit", plain, b"GETDEL", plain)
         return claims
 
     def _ticket_key(self, ticket: str) -> bytes:
-        return self.keys.base(partition("", ticket)) + b"ticket:" + ticket.encode()
+        """By its hash: whoever reads the store doesn't get in with it."""
+        return self.keys.base(partition("", ticket)) + b"ticket:" + secret_hash(ticket).encode()
 
     async def revoke(self, org: str, kind: str, value: str, at_ms: int) -> None:
         """Remember that tokens of a `sub` issued until now, or the token of a `jti`, are void."""
-        key = self._revoked_key()
+        key = self.revoked_key()
         await self.call("commit", key, b"HSET", key, f"{org}/{kind}/{value}".encode(), b"%d" % at_ms)
 
     async def revoked(self) -> dict[str, int]:
         """All revocations: `<org>/<sub|jti>/<value>` to when."""
-        key = self._revoked_key()
+        key = self.revoked_key()
         reply = await self.call("commit", key, b"HGETALL", key)
         return {name.decode(): int(at) for name, at in pairs(reply).items()}
 
-    def _revoked_key(self) -> bytes:
+    def revoked_key(self) -> bytes:
+        """Hash: all revocations."""
         return self.keys.base(0) + b"revoked"
 
     async def beat(self, node: str) -> list[str]:

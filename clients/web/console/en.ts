@@ -22,8 +22,12 @@ export const en = {
   // sign-in
   signin_title: "Watch, listen in, take over.",
   signin_lead: "Live view of every conversation of your centre. Sign in with the identity token you were given.",
+  signin_lead_provider: "Live view of every conversation of your centre.",
   signin_token: "Identity token",
   signin_button: "Sign in",
+  signin_provider: "Sign in with your organization",
+  signin_with_token: "Sign in with this token",
+  signout_failed: "the hub couldn't be reached, so this browser may still be signed in",
   signin_bad: "That isn't a token: it has three parts, separated by dots.",
   signin_personas: "Or look around as",
   signin_stopped: "You were signed out: {reason}",

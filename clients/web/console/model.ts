@@ -7,6 +7,7 @@
  */
 import { ConversationStore, HubConnection, HubError, HubFiles, ViewStore, randomId, snapshotOf, type Attachment, type HubEvent, type Json } from "../sdk/hub";
 import { Tray, whyRefused } from "../shared/tray.ts";
+import { PAGE, TOUCH_MS, endSession, otherPage, signedIn } from "../shared/session.ts";
 import { clock, clockSeconds, has, setLocale, t, type Locale } from "./i18n";
 
 export interface Route {
@@ -68,6 +69,10 @@ export const STATUSES = ["available", "busy", "away", "break", "meal", "meeting"
 class Model extends EventTarget {
   token = sessionStorage.getItem(TOKEN_KEY) ?? "";
   signedOut = "";
+  /** True where one can sign in at an identity provider. */
+  offered = false;
+  /** True until it is known whether somebody has. */
+  asking = false;
   conn: HubConnection | null = null;
   views: Record<string, ViewStore> = {};
   conversations = new Map<string, ConversationStore>();
@@ -76,7 +81,7 @@ class Model extends EventTarget {
   unread = new Map<string, number>();
   drafts = new Map<string, string>();
   outgoing = new Map<string, Outgoing[]>();
-  readonly files = new HubFiles(location.origin, () => this.token);
+  readonly files = new HubFiles(location.origin, () => (this.#bySession ? PAGE : this.token));
   #trays = new Map<string, Tray>();
   route: Route = { page: "interactions", id: "" };
   selected = "";
@@ -87,6 +92,8 @@ class Model extends EventTarget {
   /** When what is on screen was last known to be true, this machine's Unix ms; 0 while it is. */
   staleSince = 0;
   tellers: Record<string, number> = {};
+  #bySession = false;
+  #touched = 0;
   #toastId = 1;
   #changes = 0;
 
@@ -116,6 +123,22 @@ class Model extends EventTarget {
       if (event.persisted) this.conn?.connect();
     });
     if (this.token) this.signIn(this.token);
+    else void this.#findSession();
+  }
+
+  /** Begin where somebody has signed in with this browser. */
+  async #findSession(): Promise<void> {
+    this.asking = true;
+    const found = await signedIn();
+    this.asking = false;
+    this.offered = found !== undefined;
+    const elsewhere = found && otherPage(found.role);
+    if (elsewhere) return location.replace(elsewhere);
+    if (found && !this.conn) {
+      this.#bySession = true;
+      this.#touched = Date.now();
+      this.signIn("");
+    } else this.tell("conn");
   }
 
   #remember(token: string): void {
@@ -147,8 +170,10 @@ class Model extends EventTarget {
 
   /** End the session: monitors are free at once. */
   async signOut(): Promise<void> {
+    const bySession = this.#bySession;
     await this.conn?.signOut();
     this.#clear("");
+    if (bySession && !(await endSession())) this.#clear(t("signout_failed"));
   }
 
   #clear(why: string): void {
@@ -164,6 +189,7 @@ class Model extends EventTarget {
     this.dialog = null;
     this.staleSince = 0;
     this.#remember("");
+    this.#bySession = false;
     sessionStorage.removeItem(SESSION_KEY);
     this.signedOut = why;
     this.tell("conn");
@@ -178,7 +204,7 @@ class Model extends EventTarget {
   async http(path: string, options: RequestInit = {}): Promise<Json> {
     let response: Response;
     try {
-      response = await fetch(path, { ...options, headers: { authorization: `Bearer ${this.token}` }, cache: "no-store" });
+      response = await fetch(path, { ...options, headers: this.#bySession ? PAGE : { authorization: `Bearer ${this.token}` }, cache: "no-store" });
     } catch {
       throw new HubError("offline", "", true);
     }
@@ -198,6 +224,10 @@ class Model extends EventTarget {
     const quiet = this.conn && this.live && Date.now() - this.conn.lastHeard > FRESH_MS;
     if (quiet && !this.staleSince) this.staleSince = this.conn!.lastHeard;
     if (this.live && !document.hidden) this.#sample();
+    if (this.#bySession && Date.now() - this.#touched > TOUCH_MS) {
+      this.#touched = Date.now();
+      void signedIn(); // whether it has ended is told by the socket
+    }
     this.tell("tick");
   }
 

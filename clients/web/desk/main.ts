@@ -5,6 +5,7 @@ import { live } from 'lit/directives/live.js';
 import { repeat } from 'lit/directives/repeat.js';
 import { HubConnection, stateOf, type Attachment, type HubEvent, type Mark, type Message, type StateDetail } from '../sdk/hub.ts';
 import { Account, socketUrl } from '../shared/auth.ts';
+import { TOUCH_MS } from '../shared/session.ts';
 import { ago, duration, localizeDocument, timeOf } from '../shared/i18n.ts';
 import { askForNotices, canAskForNotices, chime, notice, primeSound } from '../shared/notify.ts';
 import { label, panelContent } from '../shared/panel.ts';
@@ -56,7 +57,9 @@ class HubDesk extends LitElement {
     document.addEventListener('visibilitychange', () => {
       if (document.visibilityState === 'visible' && this.#desk?.current) this.#desk.select(this.#desk.current);
     });
+    setInterval(() => this.#account.touch(), TOUCH_MS);
     if (this.#account.take()) this.#start();
+    else void this.#account.find().then((found) => (found ? this.#start() : this.tick++));
   }
 
   #start(): void {
@@ -92,9 +95,9 @@ class HubDesk extends LitElement {
 
   async #signOut(): Promise<void> {
     await this.#hub?.signOut();
-    this.#account.drop();
     sessionStorage.removeItem(ROWS);
     this.#hub = this.#desk = null;
+    this.problem = (await this.#account.end()) ? '' : t('stillSignedIn');
     this.tick++;
   }
 
@@ -143,7 +146,7 @@ class HubDesk extends LitElement {
   }
 
   #signIn(): TemplateResult {
-    return html`<hub-sign-in .account=${this.#account} .roles=${['agent']} .heading=${t('desk')} .lead=${t('lead')}
+    return html`<hub-sign-in .account=${this.#account} .offered=${this.#account.offered} .roles=${['agent']} .heading=${t('desk')} .lead=${t('lead')}
       .problem=${this.problem} @signed-in=${() => this.#start()}></hub-sign-in>`;
   }
 

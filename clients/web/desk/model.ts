@@ -76,7 +76,7 @@ export class Desk extends EventTarget {
     readonly account: Account,
   ) {
     super();
-    this.files = new HubFiles(location.origin, () => account.token);
+    this.files = new HubFiles(location.origin, () => account.credentials);
     hub.addEventListener('event', (event) => this.#take((event as CustomEvent<HubEvent>).detail));
     hub.addEventListener('session', (event) => {
       // A new session tells everything again; drafts of this page stay.

@@ -205,12 +205,14 @@ export interface FileLimits {
 }
 /** True for the address of a file that the hub keeps: opened with `HubFiles.open`, not followed as it is. */
 export declare function isHubFile(url: unknown): url is string;
-/** Files of conversations, for whoever `getToken` (an identity token, not a ticket) speaks of. Rejects with `HubError`. */
+/** Who asks: an identity token (not a ticket), or the headers that stand for it. */
+export type Credentials = string | Readonly<Record<string, string>>;
+/** Files of conversations, for whoever `getCredentials` speaks of. Rejects with `HubError`. */
 export declare class HubFiles {
     #private;
     readonly base: string;
-    readonly getToken: () => string | Promise<string>;
-    constructor(base: string, getToken: () => string | Promise<string>);
+    readonly getCredentials: () => Credentials | Promise<Credentials>;
+    constructor(base: string, getCredentials: () => Credentials | Promise<Credentials>);
     /** What is taken; asked once. */
     limits(): Promise<FileLimits>;
     /**

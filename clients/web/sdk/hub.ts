@@ -849,13 +849,16 @@ export function isHubFile(url: unknown): url is string {
   return typeof url === 'string' && /^\/v1\/files\/fil_[0-9a-z]{22}\/[\w.~%-]+$/.test(url);
 }
 
-/** Files of conversations, for whoever `getToken` (an identity token, not a ticket) speaks of. Rejects with `HubError`. */
+/** Who asks: an identity token (not a ticket), or the headers that stand for it. */
+export type Credentials = string | Readonly<Record<string, string>>;
+
+/** Files of conversations, for whoever `getCredentials` speaks of. Rejects with `HubError`. */
 export class HubFiles {
   #limits: Promise<FileLimits> | null = null;
 
   constructor(
     readonly base: string,
-    readonly getToken: () => string | Promise<string>,
+    readonly getCredentials: () => Credentials | Promise<Credentials>,
   ) {}
 
   /** What is taken; asked once. */
@@ -874,13 +877,13 @@ export class HubFiles {
   async upload(file: File, conversationId: string | null, progress?: (share: number) => void, signal?: AbortSignal): Promise<Attachment> {
     const { bytes_max } = await this.limits();
     if (file.size > bytes_max) throw new HubError('too_large', `A file has at most ${bytes_max} bytes.`, false, { bytes_max });
-    const token = await this.getToken();
+    const headers = await this.#headers();
     const query = conversationId === null ? '' : `?conversation_id=${encodeURIComponent(conversationId)}`;
     const { url, name, mime } = await new Promise<Json>((resolve, reject) => {
       // Only this kind of request tells how much has been sent.
       const request = new XMLHttpRequest();
       request.open('POST', `${this.base}${FILES}${query}`);
-      request.setRequestHeader('authorization', `Bearer ${token}`);
+      for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
       request.setRequestHeader('content-type', file.type || 'application/octet-stream');
       request.setRequestHeader('x-file-name', encodeURIComponent(file.name.replace(/[\ud800-\udfff]/gu, '_')));
       request.upload.onprogress = (event) => progress?.(event.total ? event.loaded / event.total : 0);
@@ -908,8 +911,13 @@ export class HubFiles {
     link.remove();
   }
 
+  async #headers(): Promise<Record<string, string>> {
+    const credentials = await this.getCredentials();
+    return typeof credentials === 'string' ? { authorization: `Bearer ${credentials}` } : { ...credentials };
+  }
+
   async #call(method: string, path: string): Promise<any> {
-    const headers = { authorization: `Bearer ${await this.getToken()}` };
+    const headers = await this.#headers();
     const answer = await fetch(this.base + path, { method, headers, cache: 'no-store' }).catch(() => {
       throw new HubError('network', 'The hub cannot be reached.', true);
     });

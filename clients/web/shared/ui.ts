@@ -17,6 +17,7 @@ const t = words({
     theme: 'Light or dark',
     language: 'Language',
     signIn: 'Sign in',
+    provider: 'Sign in with your organization',
     token: 'Identity token',
     tokenHint: 'Paste the token that your administrator gave you.',
     notAToken: 'That is not a token: it has three parts with dots between them.',
@@ -45,6 +46,7 @@ const t = words({
     theme: 'Hell oder dunkel',
     language: 'Sprache',
     signIn: 'Anmelden',
+    provider: 'Mit Ihrer Organisation anmelden',
     token: 'Zugangstoken',
     tokenHint: 'Fügen Sie das Token ein, das Sie von der Verwaltung bekommen haben.',
     notAToken: 'Das ist kein Token: es hat drei Teile mit Punkten dazwischen.',
@@ -235,8 +237,9 @@ export function toast(text: string, kind: 'info' | 'ok' | 'danger' = 'info'): vo
  * Properties: `account`, `roles` (those that fit this app), `heading`, `lead`, `problem` (shown at the field).
  */
 export class HubSignIn extends LitElement {
-  static override properties = { people: { state: true }, problem: {}, heading: {}, lead: {} };
+  static override properties = { people: { state: true }, problem: {}, heading: {}, lead: {}, offered: { type: Boolean } };
   declare people: Persona[];
+  declare offered: boolean;
   declare problem: string;
   declare heading: string;
   declare lead: string;
@@ -246,6 +249,7 @@ export class HubSignIn extends LitElement {
   constructor() {
     super();
     this.people = [];
+    this.offered = false;
     this.problem = '';
     this.heading = '';
     this.lead = '';
@@ -293,6 +297,7 @@ export class HubSignIn extends LitElement {
       <div class="signin-head"><img src="/assets/icon.svg" alt="" width="40" height="40" />
         <div><h1>${this.heading}</h1><p class="lead">${this.lead}</p></div></div>
       <div class="card">
+        ${this.offered ? html`<p class="row"><a class="btn primary" href="/sign-in?to=${this.account.app}">${t('provider')}</a></p>` : nothing}
         ${people.length ? html`<h2 id="people">${t('demo')}</h2><ul class="personas" aria-labelledby="people">${people.map((one) => this.#persona(one))}</ul>` : nothing}
         <form @submit=${this.#submit}>
           <label class="field" for="token">${t('token')}</label>

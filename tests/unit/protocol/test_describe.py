@@ -106,6 +106,8 @@ def test_openapi_has_every_route() -> None:
     assert {(method, path) for path, item in document["paths"].items() for method in item} == {
         ("post", "/v1/events"),
         ("post", "/v1/tickets"),
+        ("get", "/v1/session"),
+        ("post", "/v1/sign-out"),
         ("post", "/v1/revocations"),
         ("get", "/v1/conversations"),
         ("get", "/v1/conversations/{id}"),
