@@ -34,6 +34,7 @@ from hub.service.conversations import Conversations
 from hub.service.files import Files
 from hub.service.history import History
 from hub.service.ingest import Ingest
+from hub.service.masking import Maskers, answers
 from hub.service.messaging import Messaging
 from hub.settings import Settings, SettingsError, bind
 from hub.store.bucket import BucketBlobs, MissingExtra
@@ -75,7 +76,7 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
     ingest = Ingest(store, conversations, settings, ids)
     node = Node(settings, store, conversations, ingest, ids, new_id("nod", 0))
     history = History(store, conversations, settings.list_rows_max)
-    files, intake = await make_files(settings, store, history, ids)
+    files, intake = await make_files(settings, store, history, ids, node.maskers)
     node.before_erase.append(files.forget)
     messaging = Messaging(store, conversations, ids, files)
     delivery = Delivery(node, messaging, channels)
@@ -111,7 +112,9 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
         await primaries.aclose()
 
 
-async def make_files(settings: Settings, store: RedisStore, history: History, ids: RandomIds) -> tuple[Files, Intake]:
+async def make_files(
+    settings: Settings, store: RedisStore, history: History, ids: RandomIds, maskers: Maskers
+) -> tuple[Files, Intake]:
     """
     Where files are kept and how they come in.
 
@@ -146,6 +149,7 @@ async def make_files(settings: Settings, store: RedisStore, history: History, id
         count_max=settings.files_per_conversation,
         org_bytes_max=settings.files_org_bytes_max,
         link_ms=settings.file_link_ms,
+        masked=lambda person, one: maskers.of(one.queue) is not None and not answers(person, one),
     )
     return files, intake
 

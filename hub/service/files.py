@@ -13,10 +13,11 @@ is known of them in the store (`FileIndex`): the bytes are written first, so wha
 """
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from hub.domain.conversation import Conversation, Situation
 from hub.domain.decide import speaker, visible
 from hub.domain.errors import Refused
 from hub.domain.files import FileMeta, is_file_id, refused, unknown_file
@@ -76,7 +77,10 @@ class FileIndex(Protocol):
 
 
 class Files:
-    """See the module. `count_max`, `org_bytes_max` and `link_ms` are the settings'."""
+    """
+    See the module. `count_max`, `org_bytes_max` and `link_ms` are the settings'; `masked` is true for who reads that
+    conversation with masks.
+    """
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class Files:
         count_max: int,
         org_bytes_max: int,
         link_ms: int,
+        masked: Callable[[Person, Conversation], bool] = lambda person, conversation: False,
     ) -> None:
         self._index = index
         self._blobs = blobs
@@ -96,6 +101,7 @@ class Files:
         self._count_max = count_max
         self._org_bytes_max = org_bytes_max
         self._link_ms = link_ms
+        self._masked = masked
 
     async def admit(self, person: Person, conversation_id: str) -> None:
         """
@@ -163,27 +169,31 @@ class Files:
         The file, where this person may read the place it stands in.
 
         Raises:
-            Refused: `unknown_file`, whether there is none or it isn't theirs.
+            Refused: `unknown_file`, whether there is none or it isn't theirs; `not_permitted` where what they read is
+                masked: nobody can mask a file.
         """
         meta = await self._find(file_id)
         if meta is None or meta.org != person.org:
             raise unknown_file()
+        situation = await self._history.situation(meta.org, meta.conversation_id)
         try:
-            allowed = await self._allowed(person, meta)
+            allowed = await self._allowed(person, meta, situation)
         except Refused as error:
             if error.code == "store_unavailable":
                 raise
             raise unknown_file() from None
         if not allowed:
             raise unknown_file()
+        if self._masked(person, situation.existing):
+            message = "What you read of this conversation is masked; only those who answer it may open its files."
+            raise Refused("not_permitted", message, {"reason": "masked"})
         return meta
 
     async def _find(self, file_id: str) -> FileMeta | None:
         return await self._index.find(file_id) if is_file_id(file_id) else None
 
-    async def _allowed(self, person: Person, meta: FileMeta) -> bool:
+    async def _allowed(self, person: Person, meta: FileMeta, situation: Situation) -> bool:
         """The same line as for transcripts: theirs while they are in it, and up to where they left."""
-        situation = await self._history.situation(meta.org, meta.conversation_id)
         if person.role == "connector":
             conversation = situation.conversation
             return conversation is not None and conversation.connector == person.user_id

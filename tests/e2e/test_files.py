@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from moto.server import ThreadedMotoServer
 
-from tests.support.centre import Centre
+from tests.support.centre import Centre, confirm
 from tests.support.files import DOCX, PDF, fetched, linked, package, png, post_file, refusal, uploaded
 from tests.support.fixtures import east_and_west, running
 from tests.support.processes import CONFIG, HubProcess, StoreProcess
@@ -40,6 +40,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     scanner.chmod(0o755)
     types = '["text/plain", "application/pdf"]'
     table = f'\n[files]\ndir = "{folder}/kept"\ntypes = {types}\nscan_command = ["{scanner}"]\n'
+    table += "[masking.queues.billing]\ncard = true\n"
     process = HubProcess(folder, config=CONFIG + SMALL.replace("idle_ms = 600", "") + table)
     process.start()
     yield process
@@ -275,6 +276,19 @@ async def test_the_scanner_has_the_last_word(strict: Centre) -> None:
         answer = await post_file(strict, agent_of(strict), story.id, "a.txt", content)
         assert await refusal(answer) == (422, "file_refused", "scan")
     await uploaded(strict, agent_of(strict), story.id, "a.txt", b"fine")
+
+
+async def test_files_of_masked_conversations(strict: Centre) -> None:
+    """Where what one reads is masked, nobody who only watches opens a file; who answers does, after a takeover, too."""
+    story, ana = await strict.story(queue="billing"), await strict.supervisor()
+    url = (await uploaded(strict, agent_of(strict), story.id))["url"]
+    await story.monitored_by(ana)
+    for answer in (await fetched(strict, url, strict.token("ana")), await linked(strict, url, strict.token("ana"))):
+        assert await refusal(answer) == (403, "not_permitted", "masked")
+    for bearer in (agent_of(strict), customer_of(strict, story.id)):
+        assert (await fetched(strict, url, bearer)).status_code == 200
+    await confirm(ana, await story.prepared_by(ana))
+    assert (await fetched(strict, url, strict.token("ana"))).content == PDF
 
 
 async def test_a_link_is_over(strict: Centre) -> None:
