@@ -77,9 +77,9 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
     node = Node(settings, store, conversations, ingest, ids, new_id("nod", 0))
     history = History(store, conversations, settings.list_rows_max)
     files, intake = await make_files(settings, store, history, ids, node.maskers)
-    node.before_erase.append(files.forget)
+    node.records.on_erased.append(files.forget)
     messaging = Messaging(store, conversations, ids, files)
-    delivery = Delivery(node, messaging, channels)
+    delivery = Delivery(node, messaging, channels, files)
     parts = Parts(
         settings=settings,
         store=store,

@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -38,6 +38,7 @@ from hub.channels.attempts import Breaker, Done, GiveUp, Limits, Wait, given_up_
 from hub.channels.outward import Outward, origin_of
 from hub.channels.port import Action, Answer, BadOption, Caller, Channel, Later, Maker, Outcome, Place, Unreachable
 from hub.domain.errors import Refused
+from hub.service.files import Files
 from hub.service.messaging import Messaging
 from hub.settings import Settings, SettingsError
 from hub.store.keys import partition
@@ -206,7 +207,9 @@ class Tally:
 class Courier:
     """Delivers for one connector on this node."""
 
-    def __init__(self, node: Node, messaging: Messaging, outbound: Outbound, configured: Configured) -> None:
+    def __init__(
+        self, node: Node, messaging: Messaging, outbound: Outbound, configured: Configured, files: Files
+    ) -> None:
         settings = node.settings
         self.configured = configured
         self.endpoints = Endpoints(settings)
@@ -215,6 +218,7 @@ class Courier:
         self._node = node
         self._settings = settings
         self._messaging = messaging
+        self._files = files
         self._outbound = outbound
         self._outward = Outward(
             timeout_ms=settings.outbound_timeout_ms,
@@ -320,7 +324,7 @@ class Courier:
     def _ended(self, p: int, task: asyncio.Task[None]) -> None:
         del self._under_way[task]
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a delivery failed: %s at %s", type(error).__name__, _place(error))
+            log.error("a delivery failed: %s at %s", type(error).__name__, place_of(error))
         self._want(p)
 
     # -- one action ------------------------------------------------------------------------------------------------------
@@ -372,7 +376,17 @@ class Courier:
             at=event["at"],
             attempt=one.tries,
             data=event["data"],
+            links=await self._links(event["data"], one.now_ms),
         )
+
+    async def _links(self, data: Mapping[str, Any], now_ms: int) -> dict[str, str]:
+        """What opens those of a message's attachments that lie here."""
+        links = {}
+        for url in [one["url"] for one in data.get("attachments") or ()] if self._settings.public_url else ():
+            opened = await self._files.opened(url, now_ms + self._settings.outbound_file_ms)
+            if opened is not None:
+                links[url] = self._settings.public_url + opened
+        return links
 
     async def _send(self, action: Action, caller: Caller) -> Outcome:
         try:
@@ -386,7 +400,7 @@ class Courier:
             return Later(f"the hub's own store: {refused.code}")
         except Exception as error:  # a mistake of the adapter's must not stop the others; its words may hold the text
             name = self.configured.place.connector
-            log.error("the adapter of %s failed: %s at %s", name, type(error).__name__, _place(error))
+            log.error("the adapter of %s failed: %s at %s", name, type(error).__name__, place_of(error))
             return Later(f"the adapter failed: {type(error).__name__}")
 
     async def _done(self, one: Taken, action: Action, status: str) -> None:
@@ -472,9 +486,11 @@ class Courier:
 class Delivery:
     """All couriers of a node; `outbound` is the store's side of them."""
 
-    def __init__(self, node: Node, messaging: Messaging, configured: Mapping[str, Configured]) -> None:
+    def __init__(self, node: Node, messaging: Messaging, configured: Mapping[str, Configured], files: Files) -> None:
         self.outbound = Outbound(node.store, node.settings)
-        self.couriers = {name: Courier(node, messaging, self.outbound, one) for name, one in sorted(configured.items())}
+        self.couriers = {
+            name: Courier(node, messaging, self.outbound, one, files) for name, one in sorted(configured.items())
+        }
 
     @property
     def keys(self) -> frozenset[tuple[str, str]]:
@@ -495,7 +511,7 @@ def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """Where an error was raised, without its words."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else "?"

@@ -22,7 +22,7 @@ from hub.domain.decide import speaker, visible
 from hub.domain.errors import Refused
 from hub.domain.files import FileMeta, is_file_id, refused, unknown_file
 from hub.domain.grants import Person
-from hub.service.file_links import file_url, sign, signed
+from hub.service.file_links import file_url, sign, signed, split_url
 from hub.service.history import History
 from hub.service.ids import Ids
 
@@ -229,6 +229,13 @@ class Files:
             raise unknown_file()
         until = now_ms + self._link_ms
         return f"{file_url(meta)}?until={until}&sign={sign(await self._index.secret(), meta.file_id, until)}", until
+
+    async def opened(self, url: str, until_ms: int) -> str | None:
+        """A file's address as messages have it, and what opens it until a time for whoever has it; None for another one."""
+        split = split_url(url)
+        if split is None:
+            return None
+        return f"{url}?until={until_ms}&sign={sign(await self._index.secret(), split[0], until_ms)}"
 
     async def linked(self, file_id: str, until: str, signature: str, now_ms: int) -> FileMeta:
         """

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from hub.settings import Settings
-from hub.store.keys import partition
+from hub.store.keys import partition, partition_of
 from hub.store.redis_store import RedisStore, load_script, pairs
 
 TAKE, SETTLE, REVIVE = OUTBOUND_SCRIPTS = tuple(load_script(name) for name in ("take", "settle", "revive"))
@@ -105,9 +105,9 @@ class Outbound:
         calls = []
         for p in partitions:
             key = self._store.keys.due(p, f"{org}/{connector}")
-            calls.append(self._store.primaries.call("commit", key, b"ZCOUNT", key, b"-inf", b"%d" % now_ms))
-        counts = await self._store.many(calls)
-        return [p for p, count in zip(partitions, counts, strict=True) if count]
+            first = (b"-inf", b"%d" % now_ms, b"LIMIT", b"0", b"1")
+            calls.append(self._store.primaries.call("commit", key, b"ZRANGEBYSCORE", key, *first))
+        return [p for p, found in zip(partitions, await self._store.many(calls), strict=True) if found]
 
     async def take(self, p: int, org: str, connector: str, claim: str, count: int) -> list[Taken]:
         """Claim the next action of at most `count` conversations that have one due; counts the try."""
@@ -194,13 +194,33 @@ class Outbound:
         calls = []
         for p in self._store.partitions():
             key = self._store.keys.due(p, f"{org}/{connector}")
-            most = (b"0", b"%d" % (count - 1), b"WITHSCORES")
-            calls.append(self._store.primaries.call("commit", key, b"ZRANGE", key, *most))
+            most = (b"-inf", b"+inf", b"WITHSCORES", b"LIMIT", b"0", b"%d" % count)
+            calls.append(self._store.primaries.call("commit", key, b"ZRANGEBYSCORE", key, *most))
         members: list[tuple[int, bytes, int]] = []
         for p, flat in zip(self._store.partitions(), await self._store.many(calls), strict=True):
             members += [(int(float(at)), member, p) for member, at in pairs(flat).items()]
         found = [await self._head(p, member, at, connector) for at, member, p in sorted(members)[:count]]
         return [one for one in found if one is not None]
+
+    async def find(self, org: str, connector: str, action_id: str) -> DeadLetter | Waiting | None:
+        """A dead letter, or the first action of a conversation that waits, by its id; None where there is none."""
+        p = partition_of(action_id)
+        if p is None:
+            return None
+        key, base = self._deads(p, org, connector), self._store.keys.base(p)
+        for one in await self._store.call("commit", key, b"ZREVRANGE", key, b"0", b"-1"):
+            member, _, id_ = one.partition(b" ")
+            if id_ == action_id.encode():
+                name = base + b"dead:" + member
+                kept = await self._store.call("commit", name, b"HGET", name, id_)
+                return None if kept is None else msgspec.json.decode(kept.partition(b"\n")[0], type=DeadLetter)
+        place = await self._store.pointed(p, action_id)
+        if place is None or place[0] != org:
+            return None
+        member, due = "/".join(place).encode(), self._store.keys.due(p, f"{org}/{connector}")
+        at = await self._store.call("commit", due, b"ZSCORE", due, member)
+        found = None if at is None else await self._head(p, member, int(float(at)), connector)
+        return found if found is not None and found.id == action_id else None
 
     async def _head(self, p: int, member: bytes, at: int, connector: str) -> Waiting | None:
         base = self._store.keys.base(p)

@@ -4,50 +4,15 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-import pytest
-import pytest_asyncio
 from standardwebhooks.webhooks import Webhook
 
-from tests.support.centre import Centre, Platform
-from tests.support.processes import HubProcess, free_port
-from tests.support.provider import Provider, ids_of, new_secret, open_config, open_table, providing
-
-FAST = "outbound_backoff_ms = 40\noutbound_backoff_max_ms = 200\nbreaker_ms = 300\n"
-
-
-@dataclass
-class Shops:
-    """One hub with many organizations that have a connector each; each test takes one that nobody had."""
-
-    hub: HubProcess
-    free: list[tuple[str, str, int]]  # name of connector and organization, key, port
-
-
-@pytest.fixture(scope="session")
-def shops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shops]:
-    """Such a hub, shared by the tests of this process."""
-    places = [("shop-" + uuid.uuid4().hex[:12], new_secret(), free_port()) for _ in range(30)]
-    tables = [open_table(name, name, f"http://127.0.0.1:{port}/hook", key) for name, key, port in places]
-    hub = HubProcess(tmp_path_factory.mktemp("shops"), config=open_config(*tables, limits=FAST)).start()
-    yield Shops(hub, places)
-    hub.kill()
-
-
-@pytest_asyncio.fixture
-async def shop(shops: Shops) -> AsyncIterator[tuple[Centre, Provider]]:
-    """An organization whose platform has no socket: the hub calls it."""
-    name, key, port = shops.free.pop()
-    async with providing(key, port=port) as provider:
-        centre = Centre(shops.hub, org=name)
-        centre.platform = Platform(centre, name)
-        yield centre, provider
-        await centre.close()
+from tests.support.centre import Centre
+from tests.support.processes import HubProcess
+from tests.support.provider import FAST, Provider, ids_of, new_secret, open_config, open_table, providing
 
 
 async def test_an_agents_message_is_a_signed_webhook(shop: tuple[Centre, Provider]) -> None:

@@ -6,6 +6,7 @@ person's part in front of its sign-in page is `Provider.code`: it answers the re
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import secrets
@@ -169,8 +170,9 @@ class Provider:
     @staticmethod
     def _send(handler: BaseHTTPRequestHandler, answer: dict[str, Any], status: int = 200) -> None:
         body = json.dumps(answer).encode()
-        handler.send_response(status)
-        handler.send_header("content-type", "application/json")
-        handler.send_header("content-length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
+        with contextlib.suppress(OSError):  # whoever asked has gone: they waited long enough
+            handler.send_response(status)
+            handler.send_header("content-type", "application/json")
+            handler.send_header("content-length", str(len(body)))
+            handler.end_headers()
+            handler.wfile.write(body)

@@ -5,14 +5,18 @@ import base64
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import pytest
+import pytest_asyncio
 from standardwebhooks.webhooks import Webhook
 
-from tests.support.processes import CONFIG, free_port
+from tests.support.centre import Centre, Platform
+from tests.support.processes import CONFIG, HubProcess, free_port
 
 Json = dict[str, Any]
 SEEN_S = 0.3  # in which a connection's end is seen here, after it ended
@@ -223,3 +227,37 @@ async def providing(*secret: str, port: int = 0, habit: Habit = friendly) -> Asy
 def ids_of(calls: Iterable[Call], kind: str = "outbound.message") -> list[str]:
     """Ids of the calls of that type, in the order in which they came."""
     return [call.id for call in calls if call.json["type"] == kind]
+
+
+# -- organizations whose platform the hub calls ----------------------------------------------------------------------
+
+FAST = "outbound_backoff_ms = 40\noutbound_backoff_max_ms = 200\nbreaker_ms = 300\n"
+
+
+@dataclass
+class Shops:
+    """One hub with many organizations that have a connector each; each test takes one that nobody had."""
+
+    hub: HubProcess
+    free: list[tuple[str, str, int]]  # name of connector and organization, key, port
+
+
+@pytest.fixture(scope="session")
+def shops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shops]:
+    """Such a hub, shared by the tests of this process."""
+    places = [("shop-" + uuid.uuid4().hex[:12], new_secret(), free_port()) for _ in range(30)]
+    tables = [open_table(name, name, f"http://127.0.0.1:{port}/hook", key) for name, key, port in places]
+    hub = HubProcess(tmp_path_factory.mktemp("shops"), config=open_config(*tables, limits=FAST)).start()
+    yield Shops(hub, places)
+    hub.kill()
+
+
+@pytest_asyncio.fixture
+async def shop(shops: Shops) -> AsyncIterator[tuple[Centre, Provider]]:
+    """An organization whose platform has no socket: the hub calls it."""
+    name, key, port = shops.free.pop()
+    async with providing(key, port=port) as provider:
+        centre = Centre(shops.hub, org=name)
+        centre.platform = Platform(centre, name)
+        yield centre, provider
+        await centre.close()
