@@ -393,7 +393,7 @@ def make_http(parts: Parts) -> Starlette:
         Route("/healthz", http.healthz, methods=["GET"]),
         Route("/readyz", http.readyz, methods=["GET"]),
         Route("/metrics", _guarded(http.admin_metrics), methods=["GET"]),
-        *file_routes(parts),
+        *file_routes(parts, http.person),
         *page_routes(parts),
         *sign_in_routes(parts),
     ]

@@ -155,7 +155,7 @@ class HttpFront(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._in_message, self._head_bytes = True, 0
-        self._arrivals.asked(self)
+        self._arrivals.asked(self, moves_file=self.url.startswith(b"/v1/files"))
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

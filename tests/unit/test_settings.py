@@ -548,6 +548,44 @@ def test_wrong_addresses(text: str) -> None:
         parse_address(text)
 
 
+def test_files() -> None:
+    """The table's folder is relative to the file, types are known ones, the scanner is its argv."""
+    text = """
+    [files]
+    dir = "kept"
+    types = ["image/png", "application/pdf"]
+    scan_command = ["clamdscan", "--no-summary"]
+    s3_bucket = "b"
+    s3_endpoint = "https://s3.example.org"
+    """
+    made = build(text, "/etc/hub/hub.toml", {})
+    assert made.files_dir == Path("/etc/hub/kept")
+    assert made.files.types == ("image/png", "application/pdf")
+    assert made.files.scan_command == ("clamdscan", "--no-summary")
+    assert (made.files.s3_bucket, made.files.s3_prefix) == ("b", "hub")
+    assert made.source("files") == "/etc/hub/hub.toml line 2"
+    assert build("", "hub.toml", {"HUB_DATA_DIR": "/var/hub"}).files_dir == Path("/var/hub/files")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('types = ["text/html"]', "'text/html'; allowed: image/png"),
+        ("types = []", "allowed: image/png"),
+        ('scan_command = "clamscan"', "a list of texts"),
+        ('s3_endpoint = "minio:9000"', "https://"),
+        ("dir = 5", "a printable text"),
+        ('folder = "x"', "unknown key `folder`"),
+    ],
+)
+def test_wrong_files(line: str, words: str) -> None:
+    """What is wrong in the table is named with its line and what is allowed."""
+    with pytest.raises(SettingsError) as raised:
+        build(f"[files]\n{line}\n", "hub.toml", {})
+    assert "hub.toml line 2" in str(raised.value)
+    assert words in str(raised.value)
+
+
 @pytest.mark.parametrize("value", ["10.0.0.300", "10.0.0.1/8", "proxy", "*"])
 def test_wrong_proxies(value: str) -> None:
     """What is no address or network is refused, `*` above all: whoever believes everybody believes the attacker."""
