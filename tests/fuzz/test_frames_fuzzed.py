@@ -258,6 +258,8 @@ REQUEST = (
     b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 BYTES_MAX = 65_536
+# What was found once: a reserved opcode was refused only with the rest of its header, which never had to come.
+FOUND = [b"\xf3\xff", b"\x8f\xfe", b"\x83\xff\x00"]
 
 
 def by_library(stream: bytes) -> tuple[list[str | None], bytes, int | None]:
@@ -324,7 +326,7 @@ async def test_bytes_at_the_frame_parser(caplog: pytest.LogCaptureFixture) -> No
     codes: Counter[int | None] = Counter()
     for number in range(STREAMS):
         chance = random.Random(SEED * 1_000_003 + number)
-        stream = wire_bytes(chance)
+        stream = FOUND[number] if number < len(FOUND) else wire_bytes(chance)
         wanted = by_library(stream)
         got = by_us(lobby, stream, chance)
         codes[got[2]] += 1

@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.support.processes import ROOT, HubProcess
 from tests.support.tokens import token
 
-EXAMPLES = int(os.environ.get("SOAK_OPENAPI", "8"))
+EXAMPLES = int(os.environ.get("SOAK_OPENAPI", "5"))
 CHECKS: list[CheckFunction] = [status_code_conformance, content_type_conformance, response_schema_conformance]
 ROLES = {"/v1/events": "connector", "/v1/revocations": "admin", "/metrics": "admin"}
 ORG = "fuzz-" + uuid.uuid4().hex[:8]
