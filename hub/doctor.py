@@ -22,7 +22,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from hub.settings import HOW_TO_MAKE_ONE, Settings, parse_address
+from hub.edge.openid import require_extra
+from hub.settings import HOW_TO_MAKE_ONE, Settings, SettingsError, parse_address
 from hub.store.access import KEY, NEEDED, SOMETIMES, TOO_MUCH, sample
 from hub.store.connection import Endpoint, ReplyError, Unavailable, Unknown, ask_once, command
 from hub.store.embedded import VERSION_MIN, EmbeddedError, engine_version, find_engine
@@ -86,6 +87,12 @@ def _identity(settings: Settings) -> Iterator[Finding]:
             yield Finding("warn", "issuer", f"{issuer.issuer}: its keys come unprotected; use https://")
         else:
             yield Finding("ok", "issuer", issuer.issuer)
+    if settings.sign_in is not None:
+        try:
+            require_extra(settings)
+            yield Finding("ok", "sign-in", f"{settings.sign_in.client_id} at {settings.sign_in.issuer}")
+        except SettingsError as error:
+            yield Finding("fail", "sign-in", str(error))
 
 
 def _files(settings: Settings) -> Iterator[Finding]:

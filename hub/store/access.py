@@ -19,6 +19,7 @@ SOMETIMES: Final[Mapping[str, str]] = {
     "select": "another database than 0",
     "info": "hub doctor",
     "acl|whoami": "hub doctor",
+    "zcard": "a connector that the hub delivers for",
     "acl|dryrun": "hub doctor",
 }
 # fmt: off
@@ -31,7 +32,7 @@ NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "select": ("0",), "set": (KEY, "v"), "sismember": (KEY, "v"), "smismember": (KEY, "v"), "spublish": (KEY, "m"),
     "srem": (KEY, "v"), "ssubscribe": (KEY,), "sunsubscribe": (KEY,), "time": (), "unlink": (KEY,), "wait": ("0", "1"),
     "xadd": (KEY, "*", "f", "v"), "xrange": (KEY, "-", "+"), "xrevrange": (KEY, "+", "-"), "zadd": (KEY, "1", "m"),
-    "zrangebyscore": (KEY, "0", "1"), "zrem": (KEY, "m"), "zremrangebyscore": (KEY, "0", "1"),
+    "zcard": (KEY,), "zrangebyscore": (KEY, "0", "1"), "zrem": (KEY, "m"), "zremrangebyscore": (KEY, "0", "1"),
     "zrevrange": (KEY, "0", "1"), "zrevrangebyscore": (KEY, "1", "0"), "zscore": (KEY, "m"),
 }
 TOO_MUCH: Final[tuple[tuple[str, ...], ...]] = (

@@ -30,6 +30,7 @@ from hub.store.topology import Primaries
 from tests.support.centre import Centre
 from tests.support.engines import Engine, Engines, wait_until
 from tests.support.processes import CONFIG, ROOT, HubProcess, free_port
+from tests.support.provider import Call, Reply, open_config, open_table, providing
 from tests.support.socket import eventually
 from tests.support.tour import Tour
 
@@ -107,6 +108,42 @@ async def test_the_hub_needs_exactly_this(engine: Engine, tmp_path: Path) -> Non
     finally:
         await centre.close()
         hub.kill()
+
+
+async def test_delivery_needs_no_more(engine: Engine, tmp_path: Path) -> None:
+    """What is sent, given up, looked at, put back and dropped: the store refuses nothing of it."""
+
+    async def unwilling(call: Call, _times: int) -> Reply:
+        return Reply(410) if call.json["data"]["text"] == "bad" else Reply()
+
+    async with providing(habit=unwilling) as provider:
+        table = open_table("platform", "acme", provider.url, provider.secrets[0])
+        config = open_config(table, limits="dead_letters_max = 1\n" + SHORT.removeprefix(CONFIG))
+        hub = HubProcess(tmp_path / "hub", redis_url=address(engine), config=config).start()
+        centre = Centre(hub, org="acme")
+        try:
+            story, agent = await centre.story(), await centre.agent()
+            for number, text in enumerate(("good", "bad", "bad", "good")):
+                name = f"c{number}"
+                ok = await agent.command("message.send", conversation_id=story.id, text=text, client_message_id=name)
+                await agent.expect("message.receipt", story.id, message_id=ok["message_id"])
+            bearer = {"authorization": f"Bearer {centre.token('olga', 'admin')}"}
+            url = f"{hub.url}/v1/outbox"
+            [letter] = (await centre.http.get(url, headers=bearer)).json()["actions"]
+            assert (await centre.http.post(f"{url}/{letter['id']}/retry", headers=bearer)).status_code == 200
+            await eventually(lambda: given_up_again(centre, url, bearer), wanted="a dead letter again")
+            await story.end()
+            await erased(engine)
+            assert refused(engine) == set()
+            assert "zcard" in sent(engine), "the list has what delivery doesn't send"
+        finally:
+            await centre.close()
+            hub.kill()
+
+
+async def given_up_again(centre: Centre, url: str, bearer: dict[str, str]) -> bool:
+    """True while there is a dead letter."""
+    return len((await centre.http.get(url, headers=bearer, params={"state": "dead"})).json()["actions"]) == 1
 
 
 async def without(engine: Engine, main: Centre, name: str, org: str) -> None:

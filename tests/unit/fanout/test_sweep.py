@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
@@ -10,6 +9,7 @@ import pytest
 
 from hub.domain import commands as c
 from hub.fanout.node import Node as Hub
+from hub.fanout.records import Records
 from tests.support.fake_store import FakeStore, Record
 from tests.unit.domain.words import ROBO, begin, confirm, connect, desk, finish, prepare, watch
 from tests.unit.service.words import CNV, ORG, SETTINGS, Node
@@ -21,6 +21,16 @@ class Indexed(FakeStore):
     """A store whose one conversation is in the index that its record names, quiet since `quiet`."""
 
     quiet = 0
+    forgotten = 0  # how often something outside was told of a conversation's end
+    stuck = 0  # how often it can't do its part
+
+    async def forget(self, org: str, conversation_id: str) -> None:
+        """What the conversation has outside is removed, while its record is still there."""
+        assert (org, conversation_id) in self.records
+        if self.stuck:
+            self.stuck -= 1
+            raise OSError("the disk is away")
+        self.forgotten += 1
 
     def partitions(self) -> Sequence[int]:
         """One."""
@@ -35,17 +45,21 @@ class Indexed(FakeStore):
         """Looked at now."""
         self.quiet = at_ms
 
-    async def erase(self, org: str, conversation_id: str) -> None:
+    async def ended_between(self, p: int, since: int, until: int, count: int) -> list[tuple[str, str, int]]:
+        """The conversation, where it has settled in that time."""
+        here = self.record(ORG, CNV)
+        return [(ORG, CNV, self.quiet)] if here.index == "closed" and since <= self.quiet <= until else []
+
+    async def erase(self, org: str, conversation_id: str, *, why: str, forget: bool) -> None:
         """Gone."""
         del self.records[org, conversation_id]
 
 
 async def sweep(node: Node, store: Indexed) -> None:
     """One look at what is silent and what is old."""
-    hub = SimpleNamespace(
-        store=store, settings=LIVE, conversations=node.conversations, orgs={}, _prefers=lambda p: True
-    )
-    hub._erase = partial(Hub._erase, cast(Hub, hub))
+    hub = SimpleNamespace(store=store, settings=LIVE, conversations=node.conversations, orgs={}, prefers=lambda p: True)
+    hub.records = Records(cast(Hub, hub))
+    hub.records.on_erased = [store.forget]
     await Hub._idle_and_old(cast(Hub, hub), store.now_ms)
 
 
@@ -100,3 +114,17 @@ async def test_silent_ones_are_ended_and_not_erased() -> None:
     store.now_ms += 10 * LIVE.retention_ms
     await sweep(node, store)
     assert (node.conversation.ended_at, node.conversation.end_reason) == (store.now_ms, "inactivity")
+
+
+async def test_what_is_outside_goes_first() -> None:
+    """Files are removed before the record; where that fails the record stays, and the next sweep does both."""
+    node, store = await taken_over()
+    await node.run(finish())
+    await node.run(c.AcknowledgeTakeover(desk("robo"), "tko_1"))
+    store.stuck = 1
+    store.now_ms += LIVE.retention_ms + 1
+    await sweep(node, store)
+    assert node.conversation.settled
+    await sweep(node, store)
+    assert node.record == Record()
+    assert store.forgotten == 1
