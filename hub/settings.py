@@ -743,11 +743,13 @@ def _log_level(value: str, at: str) -> str:
 def _networks(value: object, at: str) -> tuple[str, ...]:
     texts = _texts(value, "trusted_proxies", at)
     for text in texts:
+        wanted = "addresses like 10.0.0.7, or networks like 10.0.0.0/24 without host bits; nobody can trust everybody"
         try:
-            ipaddress.ip_network(text)
+            everybody = ipaddress.ip_network(text).prefixlen == 0
         except ValueError:
-            wanted = "addresses like 10.0.0.7, or networks like 10.0.0.0/24 without host bits"
             raise _wrong(at, "trusted_proxies", text, wanted) from None
+        if everybody:
+            raise _wrong(at, "trusted_proxies", text, wanted)
     return texts
 
 

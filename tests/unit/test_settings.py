@@ -586,7 +586,7 @@ def test_wrong_files(line: str, words: str) -> None:
     assert words in str(raised.value)
 
 
-@pytest.mark.parametrize("value", ["10.0.0.300", "10.0.0.1/8", "proxy", "*"])
+@pytest.mark.parametrize("value", ["10.0.0.300", "10.0.0.1/8", "proxy", "*", "0.0.0.0/0", "::/0"])
 def test_wrong_proxies(value: str) -> None:
     """What is no address or network is refused, `*` above all: whoever believes everybody believes the attacker."""
     with pytest.raises(SettingsError, match="trusted_proxies"):
