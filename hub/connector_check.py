@@ -85,8 +85,16 @@ class Line:
             said = {"message_id": f"msg_{self.run}_{self._made}", "text": "Connector check", "attachments": []}
             whole = said | {"sender": {"name": "Connector Check"}, "owner_epoch": 1} | data
             id = str(whole["message_id"])
-        about = {"org": "check", "conversation_id": f"check-{self.run}-{conversation}", "customer_id": "check-customer"}
-        return Action(id=id, type=kind, at=self.now_s() * 1000, attempt=1, data=whole, **about)
+        return Action(
+            id=id,
+            type=kind,
+            org="check",
+            conversation_id=f"check-{self.run}-{conversation}",
+            customer_id="check-customer",
+            at=self.now_s() * 1000,
+            attempt=1,
+            data=whole,
+        )
 
     async def post(
         self,

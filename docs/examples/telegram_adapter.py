@@ -83,18 +83,18 @@ class Telegram:
             ) from None
         if chat.get("type") != "private" or not text:
             return Received()  # groups, stickers, edits: taken, so that it isn't sent again, and nothing to us
-        return Received(await self._events(chat, message, text, inbound.now_ms, notes))
+        return Received(await self._events(chat, message, text, inbound, notes))
 
-    async def _events(self, chat: Any, message: Any, text: str, now_ms: int, notes: Notes) -> list[dict[str, Any]]:
+    async def _events(self, chat: Any, message: Any, text: str, inbound: Inbound, notes: Notes) -> list[dict[str, Any]]:
         """3. Which conversation: the running one of this chat. 4. Ids are made of the platform's own."""
-        number = await series.running(notes, f"{chat['id']}")
+        number = await series.number_of(notes, f"{chat['id']}", f"{message['message_id']}", inbound.over)
         conversation = f"tg:{chat['id']}:{number}"
         name = " ".join(filter(None, (chat.get("first_name"), chat.get("last_name")))) or chat.get("username") or ""
         start = {"channel": "open", "queue": self._queue, "customer": {"id": f"tg-{chat['id']}", "name": name[:256]}}
         said = {"message_id": f"tg-{chat['id']}-{message['message_id']}", "purpose": "customer", "text": text}
 
         def event(id: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:
-            return {"id": id, "type": kind, "conversation_id": conversation, "at": now_ms, "data": data}
+            return {"id": id, "type": kind, "conversation_id": conversation, "at": inbound.now_ms, "data": data}
 
         # The start goes with every message: a repeat is a duplicate, and one that was lost is made up for.
         return [
@@ -117,8 +117,7 @@ class Telegram:
             await self.ended(action.conversation_id, notes)
         if action.type != "outbound.message":
             return Sent()
-        lines = [action.data.get("text") or "", *(file["url"] for file in action.data.get("attachments") or ())]
-        text = "\n".join(filter(None, lines))
+        text = "\n".join(filter(None, [action.data.get("text") or "", *action.addresses]))
         if len(text) > TEXT_CHARS_MAX:
             return Failed("too_long")
         body = orjson.dumps({"chat_id": int(action.conversation_id.split(":")[1]), "text": text})

@@ -200,8 +200,9 @@ class Chatwoot:
         if type(number) is not int or not 0 < number < 10**12:
             raise _wrong("conversation.id", "Expected the conversation's number, got none.")
         pair = f"{self.account.account_id}:{number}"
-        place = await series.running(notes, pair)
         digest = hashlib.sha256(inbound.body).hexdigest()
+        word = f"m:{payload.get('id')}" if kind == "message_created" else digest[:32]
+        place = await series.number_of(notes, pair, word, inbound.over)
         webhook = _Webhook(payload, about, f"cw:{pair}:{place}", place, digest, inbound.now_ms)
         return Received(await tells(self, webhook, notes))
 
@@ -405,8 +406,9 @@ class Chatwoot:
             newest = await api.get("messages")
             if outcome_of(newest) != Sent() or _is_among(mark, newest):
                 return outcome_of(newest)  # where that can't be found out, nothing is risked
-        lines = [action.data.get("text") or "", *(str(one["url"]) for one in action.data.get("attachments") or ())]
-        content = "\n".join(line for line in lines if line)
+        if any(address.startswith("/") for address in action.addresses):
+            return Failed("attachment_not_public")  # a file of the hub's, and no public address to reach it by
+        content = "\n".join(filter(None, [action.data.get("text") or "", *action.addresses]))
         message = {"content": content, "message_type": "outgoing", "private": False, "source_id": mark}
         answer = await api.post("messages", message)
         outcome = outcome_of(answer)

@@ -60,6 +60,7 @@ class Inbound:
     """
     A provider's request, whole. `url` is the one that the provider called, as it sees it (public scheme and host, with
     the query), since signatures cover it; names of `headers` are in lower case; `now_ms` is Unix ms.
+    `over`: conversations into which this very request wanted and that had ended, in that order (see `Renewing`).
     """
 
     method: str
@@ -67,6 +68,7 @@ class Inbound:
     headers: Mapping[str, str]
     body: bytes
     now_ms: int
+    over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class Action:
     One action for the provider: `type` and `data` as the connector's socket would get them (protocol, section 5).
 
     `id` is the same in every try; `attempt` counts from 1; `customer_id` is the conversation's customer, `at` Unix ms.
+    `links`: of each attachment that lies at the hub (`/v1/files/...`, which by itself opens nothing) a public address that
+    opens it, for `outbound_file_ms`; empty where the setting `public_url` isn't set.
     """
 
     id: str
@@ -105,6 +109,13 @@ class Action:
     at: int
     attempt: int
     data: Mapping[str, Any]
+    links: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of the message's attachments, as they are for a provider that has no token of the hub's."""
+        urls = [str(one["url"]) for one in self.data.get("attachments") or ()]
+        return [self.links.get(url, url) for url in urls]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +199,8 @@ class Renewing(Protocol):
         """
         An event for this conversation was refused because it has ended. Note it, so that `receive` finds the next one.
 
-        True: `receive` is asked once more for the same request, and its events are taken in instead. Idempotent.
+        True: `receive` is asked again for the same request, with this conversation in `over`, and what it then answers counts.
+        Idempotent.
         """
 
 

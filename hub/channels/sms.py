@@ -237,7 +237,7 @@ class Sms:
         if "message" in about:
             events = await self._reported(about, form, inbound.now_ms, notes)
         else:
-            events = await self._said(form, inbound.now_ms, notes)
+            events = await self._said(form, inbound, notes)
         return Received(events, content_type="text/xml", body=EMPTY_TWIML)
 
     async def ended(self, conversation_id: str, notes: Notes) -> bool:
@@ -264,7 +264,7 @@ class Sms:
             raise Refused("unauthenticated", message)
         return dict(pairs)
 
-    async def _said(self, form: Form, now_ms: int, notes: Notes) -> list[Event]:
+    async def _said(self, form: Form, inbound: Inbound, notes: Notes) -> list[Event]:
         """The events of an incoming message: its conversation's start, what it says, and whether texts are wanted."""
         sid = form.get("MessageSid", "")
         if not re.fullmatch(r"[A-Za-z0-9]{1,40}", sid):
@@ -274,15 +274,15 @@ class Sms:
         if queue is None:
             configured = ", ".join(sorted(self.account.numbers))
             raise _wrong("To", f"Expected one of the configured numbers ({configured}), got another one.")
-        number = await series.running(notes, f"{ours}:{theirs}")
+        number = await series.number_of(notes, f"{ours}:{theirs}", sid, inbound.over)
         conversation_id = f"sms:{ours}:{theirs}:{number}"
 
         def event(id: str, kind: str, data: Event) -> Event:
-            return {"id": id, "type": kind, "conversation_id": conversation_id, "at": now_ms, "data": data}
+            return {"id": id, "type": kind, "conversation_id": conversation_id, "at": inbound.now_ms, "data": data}
 
         data = _message(form, sid)
         said = [event(sid, "message.created", data)] if data is not None else []
-        stopped = await self._stop_noted(form, notes, f"{ours}:{theirs}")
+        stopped = await self._stop_noted(form, sid, notes, f"{ours}:{theirs}")
         if stopped is not None:
             panel = {"panel": "sms", "content": _panel(form, stopped)}
             said.append(event(f"{sid}:panel", "panel.updated", panel))
@@ -296,8 +296,21 @@ class Sms:
         # Always: a repeat is a duplicate, and a start that was lost with a node is made up for by the next message.
         return [event(f"{conversation_id}:start", "conversation.started", start), *said]
 
-    async def _stop_noted(self, form: Form, notes: Notes, pair: str) -> bool | None:
-        """Note what the message says about further texts: True none are wanted, False they are again, None nothing."""
+    async def _stop_noted(self, form: Form, sid: str, notes: Notes, pair: str) -> bool | None:
+        """
+        Note what the message says about further texts: True none are wanted, False they are again, None nothing.
+
+        Once: a copy of an old STOP doesn't undo a START.
+        """
+        before = await notes.get(f"word:{sid}")
+        if before is not None:
+            return {"1": True, "0": False}.get(before)
+        said = await self._word_noted(form, notes, pair)
+        word = {True: "1", False: "0", None: ""}[said]
+        await notes.put(f"word:{sid}", word, ttl_ms=MESSAGE_TTL_MS)  # behind what it stands for: nothing is skipped
+        return said
+
+    async def _word_noted(self, form: Form, notes: Notes, pair: str) -> bool | None:
         word = form.get("Body", "").strip().strip(".!").casefold()
         told = form.get("OptOutType", "").upper()  # the provider's word, where it looks after this itself
         if told == "STOP" or (not told and word in self._stops):
@@ -357,7 +370,7 @@ class Sms:
             return Failed("number_not_configured")
         if await notes.get(f"stop:{pair[0]}:{pair[1]}") == "1":
             return Failed("opted_out")
-        media = [str(one["url"]) for one in action.data.get("attachments") or ()]
+        media = action.addresses
         if not all(url.startswith("https://") for url in media):
             return Failed("attachment_not_https")
         if len(media) > MEDIA_MAX:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHANNEL_PATHS: Final = ("/v1/channels/{connector}", "/v1/channels/{connector}/{rest:path}")
+ENDS_MAX: Final = 3  # conversations that may end while one request is on its way into the next
 ONCE: Final = "once:"  # what requests that were carried out are remembered by, among the adapter's own notes
 
 
@@ -49,11 +51,13 @@ def channel_handler(http: Http) -> Callable[[Request], Awaitable[Response]]:
             now_ms=parts.node.now_ms(),
         )
         try:
-            received = await courier.configured.channel.receive(inbound, courier.notes)
-            results = await _take(http, courier, received)
-            if await _were_over(courier, received, results):
+            for _ in range(1 + ENDS_MAX):
                 received = await courier.configured.channel.receive(inbound, courier.notes)
                 results = await _take(http, courier, received)
+                over = await _over(courier, received, results)
+                if not over:
+                    break
+                inbound = replace(inbound, over=(*inbound.over, *over))
         except Refused:
             raise
         except Exception as error:  # the adapter's mistake; its words may hold what somebody wrote
@@ -110,21 +114,17 @@ async def _take(http: Http, courier: Courier, received: Received) -> Sequence[Re
     return results
 
 
-async def _were_over(courier: Courier, received: Received, results: Sequence[Result]) -> bool:
-    """True where a conversation had ended without the channel's knowledge, and it now knows which one comes next."""
+async def _over(courier: Courier, received: Received, results: Sequence[Result]) -> list[str]:
+    """Conversations that had ended without the channel's knowledge; it is told, and knows now which one comes next."""
     channel = courier.configured.channel
     if not isinstance(channel, Renewing):
-        return False
-    pairs = zip(received.events, results, strict=True)
-    over = {
+        return []
+    wanted = [
         str(event.get("conversation_id"))
-        for event, result in pairs
+        for event, result in zip(received.events, results, strict=True)
         if result.refused is not None and result.refused.code == "conversation_ended"
-    }
-    known = [
-        await channel.ended(one, courier.notes) for one in sorted(over)
-    ]  # each is told, also behind one that is known
-    return any(known)
+    ]
+    return [one for one in dict.fromkeys(wanted) if await channel.ended(one, courier.notes)]
 
 
 def _replayed() -> Refused:

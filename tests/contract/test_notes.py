@@ -49,6 +49,20 @@ async def test_of_many_who_put_first_one_has_it(notes: Notes) -> None:
     assert await notes.get("once") == str(won.index(True))
 
 
+async def test_all_copies_of_a_request_go_the_same_way(notes: Notes) -> None:
+    """At once or late, on any node: where it first wanted to go, and the next place for each that was over."""
+    first = await asyncio.gather(*(series.number_of(notes, "pair", "SM1", ()) for _ in range(8)))
+    assert set(first) == {1}
+    await series.over(notes, "pair", 1)
+    assert await series.number_of(notes, "pair", "SM1", ()) == 1
+    assert await series.number_of(notes, "pair", "SM2", ()) == 2
+    second = await asyncio.gather(*(series.number_of(notes, "pair", "SM1", ("c:1",)) for _ in range(8)))
+    assert set(second) == {2}
+    await series.over(notes, "pair", 2)
+    assert await series.number_of(notes, "pair", "SM1", ("c:1",)) == 2
+    assert await series.number_of(notes, "pair", "SM1", ("c:1", "c:2")) == 3
+
+
 async def test_numbers_go_on_and_never_back(notes: Notes) -> None:
     """Ends told late, twice and at once: each ends the running one or one before it, and none turns the numbers back."""
     seed = random.randrange(2**32)

@@ -1,9 +1,12 @@
 """Text messages through a real hub: forms signed by the provider's own library, and a server that stands where it stands."""
 
 import asyncio
+import os
+import random
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import httpx
@@ -12,6 +15,7 @@ import pytest_asyncio
 from twilio.request_validator import RequestValidator
 
 from tests.support.centre import Centre, Platform
+from tests.support.files import fetched, png, uploaded
 from tests.support.fixtures import running
 from tests.support.http_server import Asked, HttpServer, Said
 from tests.support.processes import CONFIG, HubProcess, StoreProcess
@@ -21,6 +25,7 @@ SID, TOKEN = "AC" + "0" * 31 + "1", "a-token-for-tests-0123456789"
 OURS, THEIRS = "+15005550006", "+15005550101"
 FIRST, SECOND = "sms:15005550006:15005550101:1", "sms:15005550006:15005550101:2"
 PUBLIC = "https://hub.example.org"
+SOAK_TEXTS = int(os.environ.get("SOAK_TEXTS", "60"))
 LIMITS = "outbound_backoff_ms = 50\noutbound_backoff_max_ms = 200\noutbound_timeout_ms = 2000\n"
 
 
@@ -164,6 +169,23 @@ async def test_a_text_becomes_a_conversation_and_its_answer_a_text(texts: Texts)
     assert (row["channel"], row["queue"], row["customer"]["name"]) == ("sms", "support", THEIRS)
 
 
+async def test_an_uploaded_picture_goes_with_a_link_that_opens_it(texts: Texts) -> None:
+    """The provider has no token of the hub's: the address that it is sent opens this one file."""
+    await texts.text("What does it look like?")
+    agent = await texts.joined()
+    picture = png()
+    file = await uploaded(texts.centre, texts.centre.token("max", "agent"), FIRST, "look.png", picture)
+    ok = await agent.command(
+        "message.send", conversation_id=FIRST, text="Like this", client_message_id="a-1", attachments=[file]
+    )
+    await agent.expect("message.receipt", FIRST, message_id=ok["message_id"], status="sent")
+    [form] = texts.forms()
+    link = form["MediaUrl"]
+    assert link.startswith(f"{PUBLIC}{file['url']}?")
+    assert (await fetched(texts.centre, link.removeprefix(PUBLIC))).content == picture
+    assert (await fetched(texts.centre, file["url"])).status_code == 401
+
+
 async def test_what_isnt_the_providers_is_refused(texts: Texts) -> None:
     """A wrong signature is 401 and has no effect; a number that isn't configured is 400."""
     form = {"MessageSid": "SM1", "From": THEIRS, "To": OURS, "Body": "Hi", "AccountSid": SID}
@@ -247,3 +269,49 @@ async def test_two_nodes_take_the_same_text_at_once(store: StoreProcess, tmp_pat
             message = await texts.said(agent, "Hello")
             await agent.expect("message.receipt", FIRST, message_id=message, status="sent")
             assert len(texts.forms()) == 1
+
+
+async def test_no_text_is_lost_between_conversations(store: StoreProcess, tmp_path: Path) -> None:
+    """
+    While conversations end all the time, from both nodes, each text is in one conversation, once, and those are 1, 2, 3, ...
+
+    Ends come by a platform's event, which tells the adapter nothing: it finds out by what is refused.
+    """
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    house = House(1)
+    hubs = [HubProcess(tmp_path / name, redis_url=store.url, config=house.config) for name in ("east", "west")]
+    with house.server:
+        async with running(*hubs, org=house.accounts[0].org) as centre:
+            texts = Texts(centre, house.accounts[0])
+            sids = [f"SM{number}" for number in range(SOAK_TEXTS)]
+            ends = 0
+
+            async def write(mine: list[str], node: int) -> None:
+                for sid in mine:
+                    await texts.text(sid, sid, node=node)
+                    before = mine[: mine.index(sid) + 1]
+                    if chance.random() < 0.3:  # the provider sends one again, at once or much later
+                        again = chance.choice([sid, *before])
+                        await texts.text(again, again, node=1 - node)
+
+            async def end() -> None:
+                nonlocal ends
+                running_one = texts.router.event("conversation.ended", f"{FIRST[:-1]}{ends + 1}", reason="done")
+                [result] = await texts.router.post(running_one, node=chance.randrange(2))
+                ends += result["status"] == "accepted"
+
+            writers = [asyncio.create_task(write(sids[turn::4], turn % 2)) for turn in range(4)]
+            while not all(writer.done() for writer in writers):
+                await end()
+            await asyncio.gather(*writers)
+            print(f"{ends} ends")
+            found = [
+                [one["text"] for one in await texts.texts_of(f"{FIRST[:-1]}{number + 1}")]
+                for number in range(ends + 1)
+                if (await centre.get(f"/v1/conversations/{FIRST[:-1]}{number + 1}")).status_code == 200
+            ]
+            assert sorted(chain.from_iterable(found)) == sorted(sids)
+            assert ends > 2
+            assert len(found) >= ends

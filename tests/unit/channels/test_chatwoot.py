@@ -219,6 +219,19 @@ async def test_resolved_is_the_end_and_what_follows_is_the_next_conversation(sid
     assert not await side.channel.ended("sms:1:2:1", side.notes)
 
 
+async def test_a_copy_of_an_old_end_ends_no_later_conversation(side: Side) -> None:
+    """Two webhooks tell it, and the second may come when the customer has written again."""
+    thread = side.server.opens()
+    side.server.becomes(thread, "resolved")
+    _, end = side.server.take()
+    first = await side.events(end)
+    await side.channel.ended(FIRST, side.notes)
+    side.server.customer_says(thread, "One more thing")
+    assert {event["conversation_id"] for event in await side.events()} == {SECOND}
+    assert [event["conversation_id"] for event in await side.events(end)] == [FIRST]
+    assert [event["id"] for event in await side.events(end)] == [event["id"] for event in first]
+
+
 async def test_an_answer_behind_the_end_begins_no_conversation(side: Side) -> None:
     """The agent's last word and the end may change places on their way."""
     thread = side.server.opens()
@@ -349,6 +362,14 @@ async def test_a_message_is_sent_and_its_webhook_says_nothing_new(side: Side) ->
     assert [one["content"] for one in thread.messages] == ["Hello, Ana here.\nhttps://shop.example/a.png"]
     assert side.server.provider.asked[-1].json["private"] is False
     assert await side.events() == []
+
+
+async def test_a_file_that_nobody_could_open_fails(side: Side) -> None:
+    """One of the hub's own where no public address of it is known."""
+    side.server.opens()
+    outcome = await side.say(attachments=[{"url": "/v1/files/fil_1/a.png"}])
+    assert outcome == Failed("attachment_not_public")
+    assert side.server.provider.asked == []
 
 
 async def test_where_source_ids_are_lost_the_message_is_known_by_its_number() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -143,6 +144,17 @@ async def test_a_message_after_the_end_begins_the_next_conversation() -> None:
     assert {event["conversation_id"] for event in received.events} == {FIRST[:-1] + "3"}
 
 
+async def test_a_form_that_comes_again_after_the_end_goes_where_it_was_taken() -> None:
+    """There it is known. One that had not been taken there goes on into the next, and so does its copy."""
+    notes, channel = MemoryNotes(), adapter()
+    first = await channel.receive(text("Hi"), notes)
+    await channel.ended(FIRST, notes)
+    assert (await channel.receive(text("Hi"), notes)).events == first.events
+    for _ in range(2):
+        refused_there = replace(text("Hi"), over=(FIRST,))
+        assert {one["conversation_id"] for one in (await channel.receive(refused_there, notes)).events} == {SECOND}
+
+
 async def test_ends_are_remembered_longer_than_conversations() -> None:
     """After a year they still count; and when they are forgotten they are forgotten together."""
     notes, channel = MemoryNotes(), adapter()
@@ -152,7 +164,7 @@ async def test_ends_are_remembered_longer_than_conversations() -> None:
     day = 86_400_000
     for days, number in ((365, 3), (36, 1)):
         notes.now_ms += days * day
-        received = await channel.receive(text("Hello again"), notes)
+        received = await channel.receive(text("Hello again", f"SM{days}"), notes)
         assert received.events[0]["conversation_id"] == f"{FIRST[:-1]}{number}"
 
 
@@ -445,6 +457,16 @@ async def test_no_answer_is_tried_again() -> None:
         assert await sent(provider) == Later("unreachable")
 
 
+async def test_a_file_of_the_hubs_goes_by_the_link_that_opens_it(provider: HttpServer) -> None:
+    """Its address alone opens nothing; without a public address of the hub's there is no link, and that is said."""
+    url, link = "/v1/files/fil_1/a.png", "https://hub.example.org/v1/files/fil_1/a.png?until=1&sign=2"
+    one = replace(action(attachments=[{"url": url, "name": "a.png", "mime": "image/png"}]), links={url: link})
+    channel = adapter(api_base=provider.url)
+    assert await channel.send(one, MemoryNotes(), LoopbackCaller()) == Sent()
+    assert dict(provider.asked[0].form)["MediaUrl"] == link
+    assert await channel.send(replace(one, links={}), MemoryNotes(), LoopbackCaller()) == Failed("attachment_not_https")
+
+
 @pytest.mark.parametrize("kind", ["participant.connected", "participant.disconnected", "sender.changed"])
 async def test_what_sms_cant_show_is_done_without_a_call(kind: str, provider: HttpServer) -> None:
     """Who answers, who left and under which name: nothing that a text could say."""
@@ -491,6 +513,16 @@ async def test_other_words_mean_nothing_of_the_kind(word: str) -> None:
     """A word inside a sentence, a start without a stop, a question for help are messages like others."""
     received = await adapter().receive(text(word), MemoryNotes())
     assert kinds(received) == ["conversation.started", "message.created"]
+
+
+async def test_a_copy_of_an_old_stop_undoes_no_start() -> None:
+    """It makes the same events, which the hub knows, and nothing else."""
+    channel, notes = adapter(), MemoryNotes()
+    stop = await channel.receive(text("STOP"), notes)
+    await channel.receive(text("START", "SM2"), notes)
+    assert (await channel.receive(text("STOP"), notes)).events == stop.events
+    with HttpServer(lambda _: Said(201)) as provider:
+        assert await sent(provider, notes) == Sent()
 
 
 async def test_where_the_provider_looks_after_stops_its_word_counts() -> None:
