@@ -61,7 +61,7 @@ STATUSES: Final = frozenset({"sent", "delivered", "read"})
 
 LOOK_S: Final = 1.0  # between two looks for what is due without anybody having said so
 FIGURES_S: Final = 5.0  # between two counts of what waits and of dead letters
-STOP_S: Final = 3.0  # what is under way when the node stops has so long to end
+STOP_S: Final = 2.0  # what is under way when the node stops has so long to end
 WRITE_AGAIN_S: Final = 0.5  # between two attempts to write down what became of an action while the store is away
 ENDPOINTS_MAX: Final = 256  # breakers kept of one connector
 

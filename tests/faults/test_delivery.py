@@ -19,7 +19,7 @@ from tests.support.provider import Call, Habit, Provider, Reply, friendly, ids_o
 from tests.support.socket import Json, Socket, eventually
 
 CONVERSATIONS = 6
-MESSAGES = int(os.environ.get("SOAK_OUTBOUND", "48"))
+MESSAGES = int(os.environ.get("SOAK_OUTBOUND", "36"))
 KILLS = int(os.environ.get("SOAK_OUTBOUND_KILLS", "1"))
 SEED = int(os.environ.get("PROVIDER_SEED", "7042"))
 
