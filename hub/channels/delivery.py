@@ -26,7 +26,7 @@ import logging
 import random
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -233,6 +233,7 @@ class Courier:
         )
         self._chance = random.SystemRandom().random
         self._wanted: set[int] = set()
+        self._last = -1  # the partition that was looked at last
         self._wake = asyncio.Event()
         self._under_way: dict[asyncio.Task[None], Taken] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
@@ -304,11 +305,12 @@ class Courier:
 
     async def _look(self) -> None:
         """Claim and begin what there is room for."""
-        for p in sorted(self._wanted):
+        for p in in_turn(self._wanted, self._last):
             room = self._settings.outbound_parallel - len(self._under_way)
             if room <= 0:
                 return  # whatever ends looks again
             self._wanted.discard(p)
+            self._last = p
             asked_at = time.monotonic()
             taken = await self._outbound.take(p, *self._key, self._claim(), room)
             if len(taken) == room:
@@ -505,6 +507,11 @@ class Delivery:
     async def stop(self) -> None:
         """Begin nothing more, and end what is under way. Idempotent."""
         await asyncio.gather(*(one.stop() for one in self.couriers.values()))
+
+
+def in_turn(wanted: Iterable[int], last: int) -> list[int]:
+    """The partitions from the one behind `last` on, then those before it: where there is no room for all, none is left out."""
+    return sorted(wanted, key=lambda p: (p <= last, p))
 
 
 def _now_ms() -> int:
