@@ -366,8 +366,8 @@ def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
             return await handler(request)
         except Refused as refused:
             return error(refused)
-        except ClientDisconnect:
-            raise  # nobody is left to answer
+        except (HTTPException, ClientDisconnect):
+            raise  # a route that isn't there after all; nobody is left to answer
         except Exception:
             log.exception("a request failed: %s", request.scope["route"].path if "route" in request.scope else "")
             message = "Something went wrong here; try again."
