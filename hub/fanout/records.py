@@ -8,6 +8,7 @@ What a node does for the records, by the clock: seals the ledger, ends what was 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,7 @@ from hub.domain import commands as c
 from hub.domain.errors import Refused
 from hub.store.connection import Unavailable, Unknown
 from hub.store.erasures import CLEANING, DONE, ERASING, Erasure, Erasures
-from hub.store.keys import partition
+from hub.store.keys import PARTITIONS, partition
 from hub.store.ledger import Ledger
 from hub.store.redis_store import store_unavailable
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PAGE = 100
+SWEEP_MOST_S = 10.0
 LOOK_AGAIN_S = 24 * 3600.0  # after which everything that has ended is looked at once more
 
 Forget = Callable[[str, str], Awaitable[None]]
@@ -41,6 +43,7 @@ class Records:
         self.erasures = Erasures(node.store, node.settings.ledger.first)
         self.on_erased: list[Forget] = []
         self._walks: dict[int, _Walk] = {}
+        self._tidied = 0
 
     # -- the ledger --------------------------------------------------------------------------------------------------
 
@@ -51,6 +54,8 @@ class Records:
         made = await self.ledger.seal()
         if made is not None:
             log.info("the ledger is sealed: %s", made)
+        self._tidied = (self._tidied + 1) % PARTITIONS
+        await self.ledger.tidy(self._tidied)
 
     # -- retention ---------------------------------------------------------------------------------------------------
 
@@ -100,22 +105,34 @@ class Records:
         if not self.node.prefers(0):
             return
         for id in await self.erasures.running():
-            try:
-                await self._carry_on(id)
-            except (Unavailable, Unknown) as error:
-                raise store_unavailable("unknown") from error
+            await self._carry_on(id)
 
-    async def _carry_on(self, id: str) -> None:
+    async def hasten(self, id: str) -> None:
+        """Carry on at once with what this node was asked for; should it die, the sweep goes on. Two at it do no harm."""
+        until = time.monotonic() + self.node.settings.erasure_wait_ms / 1000 + SWEEP_MOST_S
+        while not await self._carry_on(id) and time.monotonic() < until:  # noqa: ASYNC110 - it is work, not a question
+            await asyncio.sleep(self.node.settings.sweep_ms / 1000)
+
+    async def _carry_on(self, id: str) -> bool:
+        """A step further; True where it is done. Raises Refused `store_unavailable`."""
+        try:
+            return await self._step(id)
+        except (Unavailable, Unknown) as error:
+            raise store_unavailable("unknown") from error
+
+    async def _step(self, id: str) -> bool:
         one = await self.erasures.find(id)
         if one is None or one.state == DONE:
             await self.erasures.forget(id)
-            return
+            return True
         if one.state == ERASING and await self._erase_all(one):
             await self.erasures.write(id, state=CLEANING)
             one = await self.erasures.get(id)
         if one is not None and one.state == CLEANING:
             await self._clean(one)
             log.info("erasure %s is done: %d conversations", id, one.conversations)
+            return True
+        return False
 
     async def _erase_all(self, one: Erasure) -> bool:
         """End and erase what was found; True when nothing is left to wait for."""

@@ -207,6 +207,8 @@ def openapi() -> Json:
         types.EventResults,
         types.TicketAnswer,
         types.RevocationRequest,
+        types.ErasureRequest,
+        types.ErasureAnswer,
         types.Nothing,
         types.ConversationList,
         types.ConversationDetail,
@@ -243,6 +245,14 @@ def _paths() -> Json:
         "/v1/revocations": {
             "post": _operation("revoke", "Close the sockets of a person or a token (role admin).", types.Nothing)
             | {"requestBody": _body(_ref(types.RevocationRequest))}
+        },
+        "/v1/erasures": {
+            "post": _operation("erase", "Erase a customer's conversations (role admin).", types.ErasureAnswer)
+            | {"requestBody": _body(_ref(types.ErasureRequest))}
+        },
+        "/v1/erasures/{id}": {
+            "get": _operation("getErasure", "How far an erasure is (role admin).", types.ErasureAnswer)
+            | {"parameters": [_parameter("id", "the erasure's id", "path")]}
         },
         "/v1/conversations": {
             "get": _operation(

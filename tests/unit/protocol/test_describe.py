@@ -107,6 +107,8 @@ def test_openapi_has_every_route() -> None:
         ("post", "/v1/events"),
         ("post", "/v1/tickets"),
         ("post", "/v1/revocations"),
+        ("post", "/v1/erasures"),
+        ("get", "/v1/erasures/{id}"),
         ("get", "/v1/conversations"),
         ("get", "/v1/conversations/{id}"),
         ("get", "/v1/conversations/{id}/transcript"),
