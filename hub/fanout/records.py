@@ -71,24 +71,34 @@ class Records:
             self._walks[p] = walk = _Walk()
         until = now - self.node.settings.retention_least - 1
         page = await self.node.store.ended_between(p, walk.since, until, walk.page)
-        for org, conversation_id, _ in page:
-            await self.retire_one(org, conversation_id)
+        names = [(org, conversation_id) for org, conversation_id, _ in page]
+        later = []
+        for name, ending in zip(names, await self.node.store.endings(names), strict=True):
+            if ending is None:
+                await self.retire_one(*name)
+            elif (at := ending[1] + self.node.settings.retention_of(ending[0])) < now:
+                await self.erase(*name)
+            else:
+                later.append((*name, at))
+        if later:
+            await self.node.store.set_due("erase", later)
         walk.go_on(page)
 
     async def retire_one(self, org: str, conversation_id: str) -> None:
         """Erase an ended conversation whose queue's time is over, or note when it will be."""
-        situation = (await self.node.conversations.load(org, conversation_id)).situation
-        conversation, settings = situation.conversation, self.node.settings
-        if conversation is None or conversation.ended_at is None:
+        now = await self.node.store.now_ms()
+        [ending] = await self.node.store.endings([(org, conversation_id)])
+        if ending is None:
             await self.node.store.drop_due("erase", org, conversation_id)
-            if conversation is None:
+            situation = (await self.node.conversations.load(org, conversation_id)).situation
+            if situation.conversation is None:
                 await self.erase(org, conversation_id)
             return
-        at = conversation.ended_at + settings.retention_of(conversation.queue)
-        if at < situation.now_ms:
+        at = ending[1] + self.node.settings.retention_of(ending[0])
+        if at < now:
             await self.erase(org, conversation_id)
         else:
-            await self.node.store.set_due("erase", org, conversation_id, at)
+            await self.node.store.set_due("erase", [(org, conversation_id, at)])
 
     async def erase(self, org: str, conversation_id: str, *, why: str = "retention", forget: bool = False) -> None:
         """Everything that is kept under its name; see `RedisStore.erase`."""
