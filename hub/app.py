@@ -28,6 +28,7 @@ from hub.edge.transport import HttpFront, Lobby
 from hub.edge.turn import Turn
 from hub.edge.web_sessions import WebSessions
 from hub.fanout.node import Node
+from hub.logs import watch
 from hub.protocol.close import Close
 from hub.service.conversations import Conversations
 from hub.service.files import Files
@@ -76,7 +77,7 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
     files, intake = await make_files(settings, store, history, ids)
     node.before_erase.append(files.forget)
     messaging = Messaging(store, conversations, ids, files)
-    delivery = Delivery(node, messaging, channels, files)
+    delivery = Delivery(node, messaging, files, channels)
     parts = Parts(
         settings=settings,
         store=store,
@@ -174,8 +175,8 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> int:
         SettingsError: An address is in use, or the store's can't be reached.
         EmbeddedError: The embedded store can't be started.
     """
-    make_channels(settings)  # what is wrong with them is said before anything is started
     require_extra(settings)
+    make_channels(settings)  # what is wrong with them is said before anything is started
     public = bind(settings.host, settings.port)
     try:
         listen = settings.metrics_address
@@ -217,6 +218,7 @@ async def _serve(
         hurry.set()
         stop.set()
 
+    watch(loop)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, interrupted)
     public.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # inherited by what it accepts

@@ -87,8 +87,8 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     show = config.add_parser("show", help="Print each value with its origin.")
     _add_serve_flags(show)
     show.add_argument("--explain", action="store_true", help="say what each value means")
-    clients = {"demo": demo, "tail": tail, "load": measure, "outbox": outbox, "connector-check": check}
-    for name, program in clients.items():
+    chosen_by = {"demo": demo, "tail": tail, "load": measure, "outbox": outbox, "connector-check": check}
+    for name, program in chosen_by.items():
         if name == chosen:
             importlib.import_module(CLIENT_PROGRAMS[name][0]).add_arguments(program)
     return parser
@@ -136,7 +136,9 @@ def _serve(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _end_at_once)  # until the running hub puts its own, gentler handler there
     settings = settings_of(args)
     settings.require_identity()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from hub.logs import configure
+
+    configure(settings.log_level)
     for warning in unknown_variables(os.environ):
         logging.getLogger("hub").warning("%s", warning)
     if "FORWARDED_ALLOW_IPS" in os.environ and not settings.trusted_proxies:

@@ -26,6 +26,8 @@ from typing import Any, Final, TypeVar
 from hub.domain.claims import ClaimNames, ClaimPath, Grant, IssuerRules
 from hub.domain.files import TYPES
 from hub.domain.grants import EVERYTHING, PERMISSIONS, ROLES
+from hub.domain.masking import PATTERN_NAME
+from hub.linear import NoEngine, finder
 
 SECRET_BYTES_MIN: Final = 32
 BACKLOG: Final = 2_048
@@ -35,6 +37,7 @@ WRAPUP_PROMPTS: Final = ("none", "optional", "mandatory", "timeout")
 CHANNELS: Final = ("web", "open", "sms")
 LOOP_ENGINES: Final = ("auto", "asyncio", "uvloop")
 SOCKET_DRIVERS: Final = ("lean", "asgi")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 STORE_SCHEMES: Final = (
     "redis",
     "rediss",
@@ -79,6 +82,21 @@ class ChannelSettings:
     """One channel: True in `agent_name_visible` where its customers are shown the name of who answers."""
 
     agent_name_visible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MaskingSettings:
+    """
+    What people who only watch don't get to read: kinds that are built in, and `patterns`, (name, RE2 pattern) of one's own.
+
+    See `hub/domain/masking.py`; nothing is masked by default.
+    """
+
+    card: bool = False
+    iban: bool = False
+    email: bool = False
+    phone: bool = False
+    patterns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,21 +257,6 @@ class Settings:
     list_rows_max: int = _option(2_000, "rows looked at for one list request")
     ticket_ms: int = _option(30_000, "how long a ticket can be used")
     request_memory_ms: int = _option(600_000, "how long the answer to a `req` is remembered")
-    channel_body_bytes_max: int = _option(1_048_576, "size of the body of one POST /v1/channels/...")
-    outbound_timeout_ms: int = _option(10_000, "time an adapter has to carry out one action")
-    outbound_claim_ms: int = _option(
-        30_000, "time after which another node takes up an action whose node is gone; above outbound_timeout_ms"
-    )
-    outbound_file_ms: int = _option(7 * _DAY_MS, "how long a link to a file opens it that a provider was sent")
-    outbound_parallel: int = _option(16, "actions of one connector under way at a time on one node")
-    outbound_tries_max: int = _option(20, "tries after which an action is given up")
-    outbound_age_max_ms: int = _option(4 * 3_600_000, "age at which an action that could not be sent is given up")
-    outbound_backoff_ms: int = _option(1_000, "longest wait before the second try; it doubles with each")
-    outbound_backoff_max_ms: int = _option(300_000, "longest wait between two tries")
-    outbound_answer_bytes_max: int = _option(1_048_576, "size of a provider's answer")
-    breaker_failures: int = _option(5, "failures in a row after which an endpoint is left alone")
-    breaker_ms: int = _option(30_000, "how long it is left alone before one call tries it again")
-    dead_letters_max: int = _option(1_000, "dead letters kept of one connector in each of the 64 partitions")
     keys_fresh_ms: int = _option(300_000, "how long a key is still taken that its issuer has withdrawn")
     keys_usable_ms: int = _option(3_600_000, "how long an issuer's keys are taken while it can't be reached")
     keys_again_ms: int = _option(30_000, "time after which an issuer is asked again for a key that it didn't have")
@@ -273,6 +276,7 @@ class Settings:
 
     files: FilesSettings = FilesSettings()
     # Quotas (hub/edge/quotas.py). A rate may be used up for 10 s at once.
+    log_level: str = _option("info", "least of what is logged: debug, info, warning or error", top=True)
     trusted_proxies: tuple[str, ...] = _option(
         (), "addresses and networks of proxies whose X-Forwarded-For or PROXY header is believed", top=True
     )
@@ -321,6 +325,21 @@ class Settings:
         1_000, "connections of one network address without a request; the oldest goes; at least sockets_per_address"
     )
     connections_waiting_per_node: int = _option(4_000, "connections of one node without a request; the oldest goes")
+    provider_link_ms: int = _option(_DAY_MS, "how long an address that a provider is given opens a file")
+    channel_body_bytes_max: int = _option(1_048_576, "size of the body of one POST /v1/channels/...")
+    outbound_timeout_ms: int = _option(10_000, "time an adapter has to carry out one action")
+    outbound_claim_ms: int = _option(
+        30_000, "time after which another node takes up an action whose node is gone; above outbound_timeout_ms"
+    )
+    outbound_parallel: int = _option(16, "actions of one connector under way at a time on one node")
+    outbound_tries_max: int = _option(20, "tries after which an action is given up")
+    outbound_age_max_ms: int = _option(4 * 3_600_000, "age at which an action that could not be sent is given up")
+    outbound_backoff_ms: int = _option(1_000, "longest wait before the second try; it doubles with each")
+    outbound_backoff_max_ms: int = _option(300_000, "longest wait between two tries")
+    outbound_answer_bytes_max: int = _option(1_048_576, "size of a provider's answer")
+    breaker_failures: int = _option(5, "failures in a row after which an endpoint is left alone")
+    breaker_ms: int = _option(30_000, "how long it is left alone before one call tries it again")
+    dead_letters_max: int = _option(1_000, "dead letters kept of one connector in each of the 64 partitions")
 
     issuers: tuple[IssuerSettings, ...] = ()
     sign_in: SignInSettings | None = None
@@ -328,6 +347,8 @@ class Settings:
     channels: Mapping[str, ChannelSettings] = field(default_factory=lambda: MappingProxyType({}))
     people: Mapping[str, PersonSettings] = field(default_factory=lambda: MappingProxyType({}))
     connectors: Mapping[str, ConnectorSettings] = field(default_factory=lambda: MappingProxyType({}))
+    masking: MaskingSettings = field(default_factory=MaskingSettings)
+    masking_queues: Mapping[str, MaskingSettings] = field(default_factory=lambda: MappingProxyType({}))
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
     def queue(self, queue_id: str, division: str | None = None) -> QueueSettings:
@@ -371,7 +392,7 @@ class Settings:
             )
 
 
-_STRUCTURED = ("issuers", "queues", "channels", "people", "sign_in", "files", "connectors")
+_STRUCTURED = ("issuers", "queues", "channels", "people", "sign_in", "files", "connectors", "masking")
 _OPTIONS: Mapping[str, dataclasses.Field[Any]] = {
     f.name: f for f in dataclasses.fields(Settings) if "top" in f.metadata
 }
@@ -431,10 +452,10 @@ def build(
     for key, raw, at in _typed(env, flags or {}):
         values[key], sources[key] = _from_text(key, raw, at), at
     _take_secret(document, env, read, values, sources)
-    _take_connectors(document, read, values, sources)
     if "sign_in" in document.values:
         values["sign_in"] = _sign_in(document, env, read or _read, values.get("issuers", ()))
         sources["sign_in"] = document.at(("sign_in",))
+    _take_connectors(document, read, values, sources)
     settings = Settings(**values, sources=MappingProxyType(sources))
     _check_together(settings)
     return settings
@@ -531,6 +552,9 @@ def describe(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
             yield f"{path}.{name}", _shown(getattr(connector, name)), settings.source(path), ""
         for name in connector.options:
             yield f"{path}.{name}", "set", settings.source(f"{path}.{name}"), ""
+    yield from _described("masking", settings.masking, settings.source("masking"))
+    for key, entry in settings.masking_queues.items():
+        yield from _described(f"masking.queues.{key}", entry, settings.source(f"masking.queues.{key}"))
 
 
 def _described(path: str, entry: Any, origin: str) -> Iterator[tuple[str, str, str, str]]:
@@ -564,8 +588,11 @@ def _shown(value: object) -> str:
 
 
 def _without_password(text: str) -> str:
-    """An address as it may be shown: what stands between the user's colon and the last `@` is hidden."""
-    return re.sub(r"(://[^:/@]*:)[^/]*@", r"\1***@", text)
+    """An address as it may be shown: what stands between the user's colon and the last `@` is hidden, and so in options."""
+    text = re.sub(
+        r"(://[^:/@]*:).*@", r"\1***@", text, flags=re.S
+    )  # a slash in it should have been encoded; it may not be
+    return re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", text)
 
 
 # What a single value must be, wherever it was written.
@@ -643,7 +670,7 @@ def _guests_org(value: str, at: str) -> str:
     return value
 
 
-def _providers_url(value: str, at: str) -> str:
+def _public_url(value: str, at: str) -> str:
     if value and not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+(/[A-Za-z0-9._~/-]*)?", value):
         raise _wrong(at, "public_url", value, "an address like https://hub.example.org, or nothing")
     return value.rstrip("/")
@@ -676,6 +703,12 @@ def _origins(value: object, at: str) -> tuple[str, ...]:
     return tuple(origin.lower() for origin in origins)
 
 
+def _log_level(value: str, at: str) -> str:
+    if value not in LOG_LEVELS:
+        raise _wrong(at, "log_level", value, _one_of(LOG_LEVELS))
+    return value
+
+
 def _networks(value: object, at: str) -> tuple[str, ...]:
     texts = _texts(value, "trusted_proxies", at)
     for text in texts:
@@ -693,10 +726,11 @@ _CHECKS: Mapping[str, Callable[[str, str], Any]] = {
     "redis_url": _redis_url,
     "data_dir": _data_dir,
     "guests_org": _guests_org,
-    "public_url": _providers_url,
+    "public_url": _public_url,
     "key_prefix": _key_prefix,
     "loop_engine": _loop_engine,
     "socket_driver": _socket_driver,
+    "log_level": _log_level,
 }
 
 
@@ -754,6 +788,7 @@ def _structured(document: "_Document") -> Iterator[tuple[str, Any, str]]:
         yield "files", _files(document), document.at(("files",))
     if "issuers" in document.values:
         yield "issuers", _issuers(document), document.at(("issuers",))
+    yield from _maskings(document)
 
 
 def _queue(document: "_Document", key: str) -> QueueSettings:
@@ -988,14 +1023,14 @@ def _sign_in(
     return SignInSettings(
         issuer=issuer,
         client_id=document.text(path, "client_id"),
-        public_url=_public_url(document, path),
+        public_url=_sign_in_origin(document, path),
         discovery_url=discovery,
         client_secret=_client_secret(document, path, env, read),
         scopes=scopes,
     )
 
 
-def _public_url(document: "_Document", path: Path_) -> str:
+def _sign_in_origin(document: "_Document", path: Path_) -> str:
     """An origin, written as browsers write it, since it is compared with what they say."""
     url, at = document.text(path, "public_url"), document.at((*path, "public_url"))
     found = re.fullmatch(r"(https?)://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(?::([1-9][0-9]{0,4}))?", url)
@@ -1022,6 +1057,66 @@ def _client_secret(
     if not secret:
         raise SettingsError(f"{at}: the file is empty")
     return secret
+
+
+_MASKED_KINDS: Final = ("card", "iban", "email", "phone")
+_MASKED_PATTERNS_MAX: Final = 64
+
+
+def _maskings(document: "_Document") -> Iterator[tuple[str, Any, str]]:
+    """`[masking]`, and what `[masking.queues.ID]` says otherwise for one queue; what that leaves out stays."""
+    table = document.table(("masking",))
+    if not table:
+        return
+    everywhere = _masking(document, ("masking",), (*_MASKED_KINDS, "patterns", "queues"), MaskingSettings())
+    yield "masking", everywhere, document.at(("masking",))
+    made: dict[str, MaskingSettings] = {}
+    for key in document.table(("masking", "queues")):
+        path: Path_ = ("masking", "queues", key)
+        document.entry(path, (*_MASKED_KINDS, "patterns"))
+        made[key] = _masking(document, path, (*_MASKED_KINDS, "patterns"), everywhere)
+        yield f"masking.queues.{key}", None, document.at(path)
+    yield "masking_queues", MappingProxyType(made), document.at(("masking", "queues"))
+
+
+def _masking(document: "_Document", path: Path_, allowed: Sequence[str], otherwise: MaskingSettings) -> MaskingSettings:
+    table = document.table(path)
+    for key, value in table.items():
+        if key not in allowed:
+            raise _unknown(document.at((*path, key)), key, allowed)
+        if key in _MASKED_KINDS and not isinstance(value, bool):
+            raise _wrong(document.at((*path, key)), key, value, "true or false")
+    kinds = {key: table[key] for key in _MASKED_KINDS if key in table}
+    if "patterns" in table:
+        return dataclasses.replace(otherwise, **kinds, patterns=_patterns(document, (*path, "patterns")))
+    return dataclasses.replace(otherwise, **kinds)
+
+
+def _patterns(document: "_Document", path: Path_) -> tuple[tuple[str, str], ...]:
+    listed = document.get(path)
+    if not isinstance(listed, list) or len(listed) > _MASKED_PATTERNS_MAX:
+        allowed = f'at most {_MASKED_PATTERNS_MAX} tables like {{name = "order", pattern = "KD-[0-9]+"}}'
+        raise _wrong(document.at(path), "patterns", listed, allowed)
+    patterns = tuple(_pattern(document, (*path, index)) for index in range(len(listed)))
+    names = [name for name, _ in patterns]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"{document.at(path)}: two patterns have the same name; each is allowed once")
+    return patterns
+
+
+def _pattern(document: "_Document", path: Path_) -> tuple[str, str]:
+    document.entry(path, ("name", "pattern"))
+    name, pattern = document.text(path, "name"), document.text(path, "pattern")
+    if not PATTERN_NAME.fullmatch(name) or name in (*_MASKED_KINDS, "e-mail"):
+        at = document.at((*path, "name"))
+        raise _wrong(at, "name", name, "1 to 24 of a-z, 0-9, `-`, other than the kinds that are built in")
+    try:
+        finder(pattern)
+    except NoEngine as error:
+        raise SettingsError(f"{document.at((*path, 'pattern'))}: {error}") from None
+    except ValueError as error:
+        raise _wrong(document.at((*path, "pattern")), "pattern", pattern, str(error)) from None
+    return name, pattern
 
 
 def _take_secret(
@@ -1125,9 +1220,9 @@ def _check_together(settings: Settings) -> None:
         ("lease_renew_ms", "lease_ms"),
         ("monitor_ping_ms", "monitor_silence_ms"),
         ("monitor_silence_ms", "lease_ms"),
+        ("keys_fresh_ms", "keys_usable_ms"),
         ("outbound_timeout_ms", "outbound_claim_ms"),
         ("outbound_backoff_ms", "outbound_backoff_max_ms"),
-        ("keys_fresh_ms", "keys_usable_ms"),
     ]
     for smaller, larger in pairs:
         if getattr(settings, smaller) >= getattr(settings, larger):

@@ -105,6 +105,16 @@ class ReleaseMonitor:
 
 
 @dataclass(frozen=True, slots=True)
+class RevealMessage:
+    """Who watches through this session wants to read one message without masks; `reason` is for the ledger."""
+
+    person: Person
+    session: str
+    message_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeaveMonitor:
     """A session ended on purpose (closed with 1000); `revoked` where the person's right has gone."""
 
@@ -182,6 +192,7 @@ Command = (
     | StopMonitor
     | ReleaseMonitor
     | LeaveMonitor
+    | RevealMessage
     | ExpireMonitor
     | PrepareTakeover
     | ConfirmTakeover

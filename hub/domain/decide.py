@@ -399,6 +399,14 @@ def _expire_monitor(situation: Situation, command: c.ExpireMonitor) -> Events:
     return [e.MonitorEnded(situation.now_ms, held, "lease_expired")]
 
 
+def _reveal(situation: Situation, command: c.RevealMessage) -> Events:
+    person = command.person
+    supervised(situation, person)
+    _may(person, "reveal")
+    held = _watched_by(situation, person, command.session)
+    return [e.MessageRevealed(situation.now_ms, held.monitor_id, person.user_id, command.message_id, command.reason)]
+
+
 # -- takeover --------------------------------------------------------------------------------------------------------
 
 
@@ -523,6 +531,7 @@ _HANDLERS: dict[type, Callable[[Situation, Any], Events]] = {
     c.ReleaseMonitor: _release_monitor,
     c.LeaveMonitor: _leave_monitor,
     c.ExpireMonitor: _expire_monitor,
+    c.RevealMessage: _reveal,
     c.PrepareTakeover: _prepare,
     c.ConfirmTakeover: _confirm,
     c.CancelTakeover: _cancel,

@@ -120,6 +120,17 @@ class MonitorEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageRevealed:
+    """A monitor was shown one message without masks, and said why; nothing else comes of it."""
+
+    at: int
+    monitor_id: str
+    user_id: str
+    message_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class TakeoverPrepared:
     """A takeover waits for its confirmation."""
 
@@ -156,7 +167,7 @@ class TakeoverAcknowledged:
     user_id: str
 
 
-MonitorEvent = MonitorStarted | MonitorJoined | MonitorLeft | MonitorEnded
+MonitorEvent = MonitorStarted | MonitorJoined | MonitorLeft | MonitorEnded | MessageRevealed
 PreparedEvent = TakeoverPrepared | TakeoverCancelled
 Event = (
     ConversationStarted

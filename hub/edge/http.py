@@ -17,10 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from hub.domain.conversation import Situation
 from hub.domain.decide import unknown, visible
 from hub.domain.errors import Refused
 from hub.domain.events import MonitorStarted, TakenOver
 from hub.domain.grants import Person
+from hub.domain.masking import Masker
 from hub.edge.browser import identify
 from hub.edge.channels import CHANNEL_PATHS, channel_handler
 from hub.edge.files import file_routes
@@ -37,6 +39,7 @@ from hub.protocol.fields import Id
 from hub.protocol.platform import decode_events
 from hub.service.conversations import Conversations
 from hub.service.history import checked
+from hub.service.masking import answers, masked_data, masked_message
 
 log = logging.getLogger(__name__)
 
@@ -148,25 +151,38 @@ class Http:
         person = await self.person(request, *HISTORY_ROLES)
         if not (person.may("history") or person.may("view")):
             raise Refused("not_permitted", "This needs the permission 'history'.", {"permission": "history"})
-        return answer(await self.parts.history.list(person, checked(dict(request.query_params))))
+        wanted = checked(dict(request.query_params))
+        return answer(await self.parts.history.list(person, wanted, mask=self.parts.node.maskers.row))
 
     async def detail(self, request: Request) -> Response:
         """`GET /v1/conversations/{id}`"""
         person = await self.person(request, *HISTORY_ROLES)
-        return answer(await self.parts.history.detail(await self._readable(request, person)))
+        situation = await self._readable(request, person)
+        return answer(self._shown(person, situation, await self.parts.history.detail(situation)))
 
     async def timeline(self, request: Request) -> Response:
         """`GET /v1/conversations/{id}/timeline`"""
         person = await self.person(request, *HISTORY_ROLES)
-        return answer(await self.parts.history.timeline(await self._readable(request, person)))
+        situation = await self._readable(request, person)
+        return answer(self._shown(person, situation, await self.parts.history.timeline(situation)))
+
+    def _masker(self, person: Person, situation: Situation) -> Masker | None:
+        """What the person doesn't get to read of it."""
+        conversation = situation.existing
+        return None if answers(person, conversation) else self.parts.node.maskers.of(conversation.queue)
+
+    def _shown(self, person: Person, situation: Situation, found: Any) -> Any:
+        masker = self._masker(person, situation)
+        return found if masker is None else masked_data(found, masker)
 
     async def transcript(self, request: Request) -> Response:
         """`GET /v1/conversations/{id}/transcript`; of their own conversation also for agents, customers, platforms."""
         person = await self.person(request)
         conversation_id = request.path_params["conversation_id"]
         left: frozenset[str] = frozenset()
+        masker: Masker | None = None
         if person.role in HISTORY_ROLES:
-            await self._readable(request, person)
+            masker = self._masker(person, await self._readable(request, person))
         else:
             left = await self._own(person, conversation_id)
         wanted = request.query_params
@@ -176,6 +192,8 @@ class Http:
         found = await self.parts.history.transcript(
             person.org, conversation_id, before=before, limit=limit, viewer=viewer, left=left
         )
+        if masker is not None:
+            found["entries"] = [masked_message(one, masker) for one in found["entries"]]
         return answer(found)
 
     async def _own(self, person: Person, conversation_id: str) -> frozenset[str]:

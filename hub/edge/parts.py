@@ -43,9 +43,9 @@ class Parts:
     ids: Ids
     authenticator: Authenticator
     turn: Turn
-    delivery: Delivery
     files: Files
     intake: Intake
+    delivery: Delivery
     addresses: Counter[str] = field(default_factory=Counter)  # sockets per address
     web: WebSessions | None = None  # people who sign in in their browser, where that is configured
     quotas: Quotas = field(init=False)

@@ -12,7 +12,7 @@ import orjson
 from hub.domain import commands as d
 from hub.domain import events as e
 from hub.domain.conversation import Monitor, Situation
-from hub.domain.decide import consequences
+from hub.domain.decide import consequences, decide
 from hub.domain.errors import Refused
 from hub.edge.staff import StaffSession
 from hub.fanout.board import MonitorEnd
@@ -205,6 +205,29 @@ class SupervisorSession(StaffSession):
         """`monitor.release`"""
         await self.run(item, item.conversation_id, d.ReleaseMonitor(self.person, item.reason), silent=True)
 
+    async def message_reveal(self, item: c.MessageReveal) -> None:
+        """
+        `message.reveal`: the ledger's line first, then the message, to this session alone.
+
+        The answer is remembered nowhere, so nobody can have it once the monitor is over.
+        """
+        person, conversation_id = self.person, item.conversation_id
+        command = d.RevealMessage(person, self.session_id, item.message_id, item.reason)
+        self.parts.store.trust()
+        loaded = await self.parts.conversations.load(person.org, conversation_id)
+        decide(loaded.situation, command)  # nobody without the right learns what messages there are
+        message = await self.parts.history.message(person.org, conversation_id, item.message_id)
+        if message is None:
+            details = {"path": "message_id", "got": item.message_id}
+            raise Refused("schema_invalid", "There is no such message in this conversation.", details)
+        done = await self.parts.conversations.run(person.org, conversation_id, partial(_same, command), silent=True)
+        revealed = done.events[0]
+        assert isinstance(revealed, e.MessageRevealed)
+        ref = self.monitors.get(conversation_id)
+        if ref is None or ref.monitor_id != revealed.monitor_id or self.loop.time() >= self.lease_ends(conversation_id):
+            raise Refused("lease_lost", "Your monitoring has ended; start it again.")
+        await self.done(item, {"message": message})
+
     # -- takeover ----------------------------------------------------------------------------------------------------
 
     async def takeover_prepare(self, item: c.TakeoverPrepare) -> None:
@@ -340,6 +363,7 @@ class SupervisorSession(StaffSession):
         c.MonitorStart: monitor_start,
         c.MonitorStop: monitor_stop,
         c.MonitorRelease: monitor_release,
+        c.MessageReveal: message_reveal,
         c.TakeoverPrepare: takeover_prepare,
         c.TakeoverConfirm: takeover_confirm,
         c.TakeoverCancel: takeover_cancel,

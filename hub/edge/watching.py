@@ -18,6 +18,7 @@ from hub.edge.session import BaseSession, Socket
 from hub.fanout.watch import PURPOSES, Item, Watch
 from hub.protocol.cursor import parse_cursor
 from hub.protocol.encode import encode_event
+from hub.service.masking import answers
 from hub.service.ports import Snapshot, StoredEntry
 from hub.service.snapshots import MESSAGES_SHOWN, count_messages, snapshot_for_customer, snapshot_for_staff
 
@@ -92,7 +93,9 @@ class WatchingSession(BaseSession):
         role = self.person.role
         if role == "customer":
             return snapshot_for_customer(snapshot, situation)
-        return snapshot_for_staff(snapshot, situation, self.person.user_id, supervisor=role != "agent")
+        conversation = situation.existing
+        masker = None if answers(self.person, conversation) else self.node.maskers.of(conversation.queue)
+        return snapshot_for_staff(snapshot, situation, self.person.user_id, supervisor=role != "agent", masker=masker)
 
     def my_part(self, conversation: Conversation) -> str | None:
         """The connected participant that this session speaks as, if any."""

@@ -30,6 +30,7 @@ from hub.protocol.encode import encode_event
 from hub.service.conversations import Conversations
 from hub.service.ids import Ids
 from hub.service.ingest import Ingest
+from hub.service.masking import Maskers
 from hub.service.people import People
 from hub.settings import Settings
 from hub.store.follow import Follower
@@ -121,6 +122,7 @@ class Node:
         self.ingest = ingest
         self.ids = ids
         self.node_id = node_id
+        self.maskers = Maskers(settings)
         self.people = People(store, settings, node_id, self.store_clock_ms)
         self.follower = Follower(store.primaries, beat_s=settings.beat_ms / 1000, on_turn=self._on_turn, lane="ingest")
         self.orgs: dict[str, Org] = {}
@@ -317,6 +319,8 @@ class Node:
         loaded = await self.conversations.load(topic.org, topic.conversation_id)
         topic.epoch = loaded.epoch
         topic.name_visible = loaded.situation.name_visible
+        conversation = loaded.situation.conversation
+        topic.masker = self.maskers.of(conversation.queue if conversation is not None else "")
         topic.last_tag = loaded.tag
         self.follower.start(topic, loaded.top, loaded.tag.encode())
 

@@ -164,6 +164,18 @@ class MonitorRelease(Changing, frozen=True, kw_only=True, forbid_unknown_fields=
     reason: Reason
 
 
+class MessageReveal(Command, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="message.reveal"):
+    """
+    Read one message of the monitored conversation without masks; the reason goes to the ledger.
+
+    No `req`: its answer is kept nowhere, and each one stands in the ledger.
+    """
+
+    conversation_id: Id
+    message_id: Id
+    reason: Reason
+
+
 class TakeoverPrepare(Changing, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="takeover.prepare"):
     """Ask what a takeover would do, and for the token that confirms it."""
 
@@ -332,6 +344,7 @@ ENDPOINT_COMMANDS: dict[str, tuple[type[Struct], ...]] = {
         MonitorStart,
         MonitorStop,
         MonitorRelease,
+        MessageReveal,
         TakeoverPrepare,
         TakeoverConfirm,
         TakeoverCancel,

@@ -179,7 +179,11 @@ else:  # msgspec takes one typed dictionary per union, so the schema is told apa
 
 
 class MessageBody(TypedDict):
-    """A message. What is sent to a customer has `sender` instead of `participant_id` and `purpose`."""
+    """
+    A message. What is sent to a customer has `sender` instead of `participant_id` and `purpose`.
+
+    `masked`: true where something in it is masked, which only supervisors who watch see.
+    """
 
     message_id: str
     participant_id: NotRequired[str | None]
@@ -187,12 +191,14 @@ class MessageBody(TypedDict):
     sender: NotRequired[Sender]
     text: str
     attachments: list[AttachmentRef]
+    masked: NotRequired[bool]
 
 
 class SnapshotMessage(MessageBody):
     """A message of the past, with its time and its last receipt's status; `reason`, to staff, where that is `failed`."""
 
     at: int
+    offset: NotRequired[int]
     status: NotRequired[ReceiptStatus]
     reason: NotRequired[str | None]
 
@@ -266,10 +272,11 @@ class TypingShown(TypedDict):
 
 
 class PanelUpdatedData(TypedDict):
-    """A panel's content; null: removed."""
+    """A panel's content; null: removed. `masked`: as in a message."""
 
     panel: str
     content: Any
+    masked: NotRequired[bool]
 
 
 class ParticipantConnectedData(TypedDict):
@@ -459,6 +466,13 @@ class MonitorOk(TypedDict):
 
     monitor_id: str
     lease_ms: int
+    durable: NotRequired[bool]
+
+
+class RevealedOk(TypedDict):
+    """The message without masks, for the session that asked."""
+
+    message: SnapshotMessage
     durable: NotRequired[bool]
 
 
@@ -790,6 +804,7 @@ OK_SHAPES: MappingProxyType[str, Any] = MappingProxyType(
         "hello": HelloOk,
         "view.subscribe": SubscribedOk,
         "monitor.start": MonitorOk,
+        "message.reveal": RevealedOk,
         "takeover.prepare": PreparedOk,
         "takeover.confirm": TakenOverOk,
         "message.send": MessageOk,

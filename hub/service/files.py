@@ -37,6 +37,9 @@ class Blobs(Protocol):
     async def open(self, org: str, conversation_id: str, file_id: str) -> AsyncIterator[bytes]:
         """The content in parts."""
 
+    async def there(self, org: str, conversation_id: str, file_id: str) -> bool:
+        """True where the content is there."""
+
     async def forget(self, org: str, conversation_id: str) -> None:
         """Everything of a conversation; idempotent."""
 
@@ -200,15 +203,27 @@ class Files:
     # -- links ---------------------------------------------------------------------------------------------------------------
 
     async def link(self, meta: FileMeta, now_ms: int) -> tuple[str, int]:
-        """An address that opens this file for whoever has it, and when it is over (Unix ms)."""
+        """
+        An address that opens this file for whoever has it, and when it is over (Unix ms).
+
+        Raises:
+            Refused: `unknown_file` where its bytes are gone, so that a page can say so instead of a failed download.
+        """
+        if not await self._blobs.there(meta.org, meta.conversation_id, meta.file_id):
+            log.error("the bytes of a file are not where they were put; do all hubs share the folder?")
+            raise unknown_file()
         until = now_ms + self._link_ms
         return f"{file_url(meta)}?until={until}&sign={sign(await self._index.secret(), meta.file_id, until)}", until
 
-    async def opened(self, url: str, until_ms: int) -> str | None:
-        """A file's address as messages have it, and what opens it until a time for whoever has it; None for another one."""
+    async def opened_until(self, url: str, until_ms: int) -> str:
+        """
+        A message's address of a file, so that it opens until then (Unix ms) for whoever has it: for providers.
+
+        The same for the same time; any other address comes back as it is. Raises Refused `store_unavailable`.
+        """
         split = split_url(url)
         if split is None:
-            return None
+            return url
         return f"{url}?until={until_ms}&sign={sign(await self._index.secret(), split[0], until_ms)}"
 
     async def linked(self, file_id: str, until: str, signature: str, now_ms: int) -> FileMeta:

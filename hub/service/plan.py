@@ -15,7 +15,15 @@ from hub.service.codec import encode_state, spoken_as
 from hub.service.ports import Commit, Loaded, Request
 
 # Decisions that look at the monitor without touching it: a monitor that starts meanwhile must make them decide again.
-_READ_MONITOR = (e.ParticipantDisconnected, e.ConversationTransferred, e.ConversationEnded, e.TakenOver)
+_READ_MONITOR = (
+    e.ParticipantDisconnected,
+    e.ConversationTransferred,
+    e.ConversationEnded,
+    e.TakenOver,
+    e.MessageRevealed,
+)
+# What no screen's row tells.
+_OFF_BOARD = (e.TakeoverPrepared, e.TakeoverCancelled, e.MessageRevealed)
 _WRITE_MONITOR = (
     e.MonitorStarted,
     e.MonitorJoined,
@@ -58,7 +66,7 @@ def plan_commit(
     number = int(loaded.version.partition(".")[0] or 0) + 1
     due, due_drop = _due(before, after)
     lapsed = any(isinstance(one, e.MonitorEnded) and one.reason == "lease_expired" for one in events)
-    on_board = any(not isinstance(one, (e.TakeoverPrepared, e.TakeoverCancelled)) for one in events)
+    on_board = any(not isinstance(one, _OFF_BOARD) for one in events)
     return Commit(
         org=conversation.org,
         conversation_id=conversation.conversation_id,

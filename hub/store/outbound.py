@@ -105,9 +105,9 @@ class Outbound:
         calls = []
         for p in partitions:
             key = self._store.keys.due(p, f"{org}/{connector}")
-            calls.append(self._store.primaries.call("commit", key, b"ZCOUNT", key, b"-inf", b"%d" % now_ms))
-        counts = await self._store.many(calls)
-        return [p for p, count in zip(partitions, counts, strict=True) if count]
+            first = (b"-inf", b"%d" % now_ms, b"LIMIT", b"0", b"1")
+            calls.append(self._store.primaries.call("commit", key, b"ZRANGEBYSCORE", key, *first))
+        return [p for p, found in zip(partitions, await self._store.many(calls), strict=True) if found]
 
     async def take(self, p: int, org: str, connector: str, claim: str, count: int) -> list[Taken]:
         """Claim the next action of at most `count` conversations that have one due; counts the try."""
@@ -194,8 +194,8 @@ class Outbound:
         calls = []
         for p in self._store.partitions():
             key = self._store.keys.due(p, f"{org}/{connector}")
-            most = (b"0", b"%d" % (count - 1), b"WITHSCORES")
-            calls.append(self._store.primaries.call("commit", key, b"ZRANGE", key, *most))
+            most = (b"-inf", b"+inf", b"WITHSCORES", b"LIMIT", b"0", b"%d" % count)
+            calls.append(self._store.primaries.call("commit", key, b"ZRANGEBYSCORE", key, *most))
         members: list[tuple[int, bytes, int]] = []
         for p, flat in zip(self._store.partitions(), await self._store.many(calls), strict=True):
             members += [(int(float(at)), member, p) for member, at in pairs(flat).items()]
@@ -208,7 +208,7 @@ class Outbound:
         if p is None:
             return None
         key, base = self._deads(p, org, connector), self._store.keys.base(p)
-        for one in await self._store.call("commit", key, b"ZRANGE", key, b"0", b"-1"):
+        for one in await self._store.call("commit", key, b"ZREVRANGE", key, b"0", b"-1"):
             member, _, id_ = one.partition(b" ")
             if id_ == action_id.encode():
                 name = base + b"dead:" + member

@@ -17,6 +17,7 @@ import orjson
 from hub.domain.errors import Refused
 from hub.service.codec import decode_loaded
 from hub.service.history import Listed
+from hub.service.ids import secret_hash
 from hub.service.ports import (
     Append,
     Appended,
@@ -383,7 +384,7 @@ class RedisStore:
         names = [name(p, org, conversation_id) for name in kept]
         names += [self.keys.seen(p, org, conversation_id, k) for k in range(int(count or 0) // 500 + 1)]
         dead = base + b"dead:" + member
-        letters = [member + b" " + id_ for id_ in await self.call("commit", base, b"HKEYS", dead)]
+        letters = [member + b" " + id_ for id_ in pairs(await self.call("commit", base, b"HGETALL", dead))]
         if letters:
             deads = base + b"deads:" + f"{org}/{(connector or b'').decode()}".encode()
             await self.call("commit", base, b"ZREM", deads, *letters)
@@ -669,10 +670,14 @@ class RedisStore:
         """The claims behind a ticket, once."""
         key = self._ticket_key(ticket)
         claims: bytes | None = await self.call("commit", key, b"GETDEL", key)
+        if claims is None:  # made by a node of an earlier version, which kept it as it is
+            plain = self.keys.base(partition("", ticket)) + b"ticket:" + ticket.encode()
+            claims = await self.call("commit", plain, b"GETDEL", plain)
         return claims
 
     def _ticket_key(self, ticket: str) -> bytes:
-        return self.keys.base(partition("", ticket)) + b"ticket:" + ticket.encode()
+        """By its hash: whoever reads the store doesn't get in with it."""
+        return self.keys.base(partition("", ticket)) + b"ticket:" + secret_hash(ticket).encode()
 
     async def revoke(self, org: str, kind: str, value: str, at_ms: int) -> None:
         """Remember that tokens of a `sub` issued until now, or the token of a `jti`, are void."""

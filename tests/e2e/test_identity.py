@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.support.centre import Centre
+from tests.support.openid_provider import Provider
 from tests.support.processes import CONFIG, SECRET, HubProcess
-from tests.support.provider import Provider
 from tests.support.socket import eventually
 
 ORG = "acme"

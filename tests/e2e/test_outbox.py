@@ -9,8 +9,8 @@ import pytest
 
 from hub.cli import main
 from tests.support.centre import Centre, Story
+from tests.support.provider import Call, Provider, Reply, ids_of
 from tests.support.socket import Json, Socket, eventually
-from tests.support.webhooks import Call, Provider, Reply, ids_of
 
 Shop = tuple[Centre, Provider]
 TEXT = "a secret recipe"

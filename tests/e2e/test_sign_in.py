@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.centre import Centre
 from tests.support.fixtures import east_and_west, running
+from tests.support.openid_provider import CLIENT, CLIENT_SECRET, Provider
 from tests.support.origins import wrong_origins
 from tests.support.processes import CONFIG, HubProcess, StoreProcess
-from tests.support.provider import CLIENT, CLIENT_SECRET, Provider
 from tests.support.socket import Socket
 
 ORG = "acme"

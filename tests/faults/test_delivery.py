@@ -15,8 +15,8 @@ from pathlib import Path
 from tests.support.centre import Centre, Story
 from tests.support.fixtures import east_and_west
 from tests.support.processes import StoreProcess
+from tests.support.provider import Call, Habit, Provider, Reply, friendly, ids_of, open_config, open_table, providing
 from tests.support.socket import Json, Socket, eventually
-from tests.support.webhooks import Call, Habit, Provider, Reply, friendly, ids_of, open_config, open_table, providing
 
 CONVERSATIONS = 6
 MESSAGES = int(os.environ.get("SOAK_OUTBOUND", "48"))

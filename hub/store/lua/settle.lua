@@ -18,7 +18,7 @@ end
 if ARGV[1] ~= 'bury' then
   if kept[1] ~= ARGV[2] then redis.call('DEL', KEYS[2]) end
   redis.call('HSET', KEYS[2], 'id', ARGV[2], ARGV[1] == 'doom' and 'doom' or 'why', ARGV[6])
-  if ARGV[7] ~= '0' then redis.call('HINCRBY', KEYS[2], 'tries', -ARGV[7]) end
+  if ARGV[7] ~= '0' then redis.call('HSET', KEYS[2], 'tries', (redis.call('HGET', KEYS[2], 'tries') or 0) - ARGV[7]) end
   if ARGV[1] == 'later' or ARGV[3] == '*' then redis.call('HDEL', KEYS[2], 'claim') end
   redis.call('ZADD', KEYS[3], at, ARGV[4])
   if tonumber(ARGV[5]) == 0 then redis.call('SPUBLISH', ARGV[8], '1') end
@@ -30,7 +30,8 @@ redis.call('HDEL', KEYS[6], ARGV[2])
 redis.call('HSET', KEYS[4], ARGV[2], ARGV[6] .. '\n' .. first)
 redis.call('ZADD', KEYS[5], at, ARGV[4] .. ' ' .. ARGV[2])
 while redis.call('ZCARD', KEYS[5]) > tonumber(ARGV[9]) do
-  local oldest = redis.call('ZPOPMIN', KEYS[5])[1]
+  local oldest = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', '+inf', 'LIMIT', 0, 1)[1]
+  redis.call('ZREM', KEYS[5], oldest)
   local member, id = string.match(oldest, '^(%S+) (%S+)$')
   redis.call('HDEL', ARGV[10] .. 'dead:' .. member, id)
 end

@@ -11,8 +11,8 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT
   if action then
     local key, id = ARGV[1] .. 'try:' .. member, string.match(action, '^%S+')
     if redis.call('HGET', key, 'id') ~= id then redis.call('DEL', key) end
-    local tries = redis.call('HINCRBY', key, 'tries', 1)
-    redis.call('HSET', key, 'id', id, 'claim', ARGV[4])
+    local tries = (redis.call('HGET', key, 'tries') or 0) + 1
+    redis.call('HSET', key, 'id', id, 'claim', ARGV[4], 'tries', tries)
     redis.call('PEXPIRE', key, ARGV[5])
     redis.call('ZADD', KEYS[1], now + ARGV[2], member)
     local kept = redis.call('HMGET', key, 'why', 'doom')

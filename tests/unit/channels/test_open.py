@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -185,3 +186,12 @@ def test_the_payload_says_what_a_socket_would_get() -> None:
         "at": 1_795_377_600_123,
         "data": {"text": "Hallö"},
     }
+
+
+def test_the_documented_payload_is_what_is_sent() -> None:
+    """The line in docs/protocol.md, byte for byte."""
+    text = (Path(__file__).resolve().parents[3] / "docs/protocol.md").read_text()
+    [line] = [one.strip() for one in text.splitlines() if one.startswith('    {"type":"outbound.message"')]
+    shown = json.loads(line)
+    action = Action(shown["id"], shown["type"], "acme", "cnv_1", "cus_7", shown["at"], 1, shown["data"])
+    assert payload(action).decode() == line

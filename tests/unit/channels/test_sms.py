@@ -457,16 +457,6 @@ async def test_no_answer_is_tried_again() -> None:
         assert await sent(provider) == Later("unreachable")
 
 
-async def test_a_file_of_the_hubs_goes_by_the_link_that_opens_it(provider: HttpServer) -> None:
-    """Its address alone opens nothing; without a public address of the hub's there is no link, and that is said."""
-    url, link = "/v1/files/fil_1/a.png", "https://hub.example.org/v1/files/fil_1/a.png?until=1&sign=2"
-    one = replace(action(attachments=[{"url": url, "name": "a.png", "mime": "image/png"}]), links={url: link})
-    channel = adapter(api_base=provider.url)
-    assert await channel.send(one, MemoryNotes(), LoopbackCaller()) == Sent()
-    assert dict(provider.asked[0].form)["MediaUrl"] == link
-    assert await channel.send(replace(one, links={}), MemoryNotes(), LoopbackCaller()) == Failed("attachment_not_https")
-
-
 @pytest.mark.parametrize("kind", ["participant.connected", "participant.disconnected", "sender.changed"])
 async def test_what_sms_cant_show_is_done_without_a_call(kind: str, provider: HttpServer) -> None:
     """Who answers, who left and under which name: nothing that a text could say."""
@@ -480,6 +470,7 @@ async def test_what_sms_cant_show_is_done_without_a_call(kind: str, provider: Ht
     [
         ({"conversation": "cnv_1"}, "not_an_sms_conversation"),
         ({"conversation": "sms:15005550007:15005550101:1"}, "number_not_configured"),
+        ({"attachments": [{"url": "/v1/files/fil_1/a.png"}]}, "attachment_not_https"),
         ({"attachments": [{"url": "http://shop.example/a.png"}]}, "attachment_not_https"),
         ({"attachments": [{"url": "https://shop.example/a.png"}] * 11}, "too_many_attachments"),
     ],

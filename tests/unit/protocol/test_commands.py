@@ -29,6 +29,7 @@ def refused(kind: type[Any], **fields: object) -> str:
         (
             "supervisor",
             "hello pong status.set view.subscribe view.unsubscribe monitor.start monitor.stop monitor.release "
+            "message.reveal "
             "takeover.prepare takeover.confirm takeover.cancel takeover.acknowledge message.send typing "
             "conversation.end wrapup.submit",
         ),
@@ -64,10 +65,10 @@ def test_every_command_is_a_documented_frozen_struct() -> None:
 
 
 def test_what_changes_something_takes_req() -> None:
-    """Only hello, pong and the views have none."""
+    """Only hello, pong and the views have none, and the reveal, whose answer must not be kept."""
     kinds = {kind for kinds in ENDPOINT_COMMANDS.values() for kind in kinds}
     without = {tag_of(kind) for kind in kinds if not issubclass(kind, Changing)}
-    assert without == {"hello", "pong", "view.subscribe", "view.unsubscribe"}
+    assert without == {"hello", "pong", "view.subscribe", "view.unsubscribe", "message.reveal"}
 
 
 def test_a_missing_token_is_left_to_the_edge() -> None:
