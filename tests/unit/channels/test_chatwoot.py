@@ -151,6 +151,19 @@ async def test_what_the_customer_doesnt_see_is_no_message(side: Side, more: Json
     assert await side.events(side.server.take()[1]) == []
 
 
+async def test_what_means_nothing_leaves_no_note(side: Side) -> None:
+    """Chatwoot tells much, and notes are kept for days."""
+    thread = side.server.opens()
+    side.server.take()
+    side.server.agent_says(thread, 12, "between us", private=True)
+    side.server.types(thread, {"id": 41, "name": "Dana"})
+    side.server.becomes(thread, "snoozed")
+    labelled = {"event": "conversation_updated", "id": 207, "changed_attributes": [{"labels": {"current_value": []}}]}
+    await side.events()
+    assert await side.events(orjson.dumps(labelled)) == []
+    assert side.notes.kept == {}
+
+
 async def test_files_come_as_attachments(side: Side) -> None:
     """With their address and a kind by their name."""
     files = [{"data_url": "https://chatwoot.example/x/photo.jpg"}, {"data_url": "no address"}, "nothing"]
@@ -286,7 +299,7 @@ async def test_another_accounts_webhook_means_nothing(side: Side) -> None:
         b"{",
         b"[]",
         b'{"event":"message_created"}',
-        b'{"event":"message_created","conversation":{}}',
+        b'{"event":"message_created","message_type":"incoming","conversation":{}}',
         b'{"event":"message_created","conversation":{"id":207},"message_type":"incoming"}',
         b'{"event":"conversation_created","id":"207"}',
         b'{"event":"conversation_created","id":true}',
