@@ -114,6 +114,13 @@ async def test_a_first_message_begins_a_conversation() -> None:
     assert received.body.endswith(b"<Response/>")
 
 
+async def test_a_division_and_a_subject_go_with_the_start() -> None:
+    """As configured."""
+    received = await adapter(division="abroad", subject="SMS").receive(text("Hi"), MemoryNotes())
+    start = received.events[0]["data"]
+    assert (start["division"], start["subject"]) == ("abroad", "SMS")
+
+
 async def test_a_form_that_is_posted_again_makes_the_same_events() -> None:
     """The ids are the provider's, so the hub knows them; also where two nodes have the two copies at once."""
     notes = MemoryNotes()
