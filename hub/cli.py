@@ -83,6 +83,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         "connector-check", "Play the hub against a receiver of its webhooks, and say what is missing.", _run_client
     )
     _add_config_flag(add("doctor", "Look at what a hub needs, and say what is wrong.", _doctor))
+    _add_ledger(add("ledger", "Check, export or show the ledger.", _ledger), chosen)
     config = add("config", "Show the configuration.", _config_show).add_subparsers(metavar="ACTION", required=True)
     show = config.add_parser("show", help="Print each value with its origin.")
     _add_serve_flags(show)
@@ -116,6 +117,14 @@ def _add_token_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--permissions", type=_listed, metavar="NAMES", help="names with commas; default: none")
     parser.add_argument("--conversation", metavar="ID", help="the conversation of a customer's token")
     parser.add_argument("--ttl", type=_duration, default="8h", metavar="TIME", help="like 8h, 30m or 90s; default: 8h")
+
+
+def _add_ledger(parser: argparse.ArgumentParser, chosen: str | None) -> None:
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    if chosen == "ledger":
+        from hub.ledger import add_arguments
+
+        add_arguments(actions, _add_config_flag)
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -233,6 +242,19 @@ def _doctor(args: argparse.Namespace) -> int:
         return 1 if failed else 0
 
     return run(report(), "asyncio")
+
+
+def _ledger(args: argparse.Namespace) -> int:
+    from hub.domain.errors import Refused
+    from hub.ledger import run_ledger
+    from hub.store.embedded import EmbeddedError
+
+    try:
+        return run(run_ledger(args, settings_of(args)), "asyncio")
+    except EmbeddedError as error:
+        return _complain(str(error), 1)
+    except Refused as refused:
+        return _complain(f"the store does not answer: {refused.message}", 1)
 
 
 def _config_show(args: argparse.Namespace) -> int:

@@ -38,6 +38,7 @@ OPEN_FILES_MIN: Final = 4_096
 CHROMIUM_NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _LANE: Final = "doctor"
 _SENTINEL_TIMEOUT_S: Final = 1.5
+_START_S: Final = 2.0  # somebody is waiting for the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,9 @@ def _network(settings: Settings) -> Iterator[Finding]:
     beyond = settings.host not in ("127.0.0.1", "localhost", "::1")
     if beyond:
         yield Finding("warn", "network", f"{settings.host} is reachable by others: a proxy must end TLS before it")
+        if not settings.trusted_proxies:
+            text = "trusted_proxies is empty: behind a proxy all clients count as one address"
+            yield Finding("warn", "proxies", text)
     if settings.metrics_listen and parse_address(settings.metrics_listen)[0] not in ("127.0.0.1", "localhost", "::1"):
         yield Finding("warn", "metrics", f"{settings.metrics_listen} shows counts of monitors to whoever reaches it")
 
@@ -188,7 +192,7 @@ async def _store(settings: Settings) -> AsyncIterator[Finding]:
             return
         url = f"unix://{socket}"
     try:
-        primaries = await Primaries.connect(url, lanes=(_LANE,))
+        primaries = await Primaries.connect(url, lanes=(_LANE,), start_s=_START_S)
     except (ValueError, Unavailable) as error:
         level: Level = "fail" if settings.redis_url else "ok"  # an engine that was killed leaves its socket behind
         yield Finding(level, "store", str(error) if settings.redis_url else "embedded, not running now")

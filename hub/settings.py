@@ -26,6 +26,7 @@ from typing import Any, Final, TypeVar
 from hub.domain.claims import ClaimNames, ClaimPath, Grant, IssuerRules
 from hub.domain.files import TYPES
 from hub.domain.grants import EVERYTHING, PERMISSIONS, ROLES
+from hub.domain.ledger import LedgerKeys, derived_key
 from hub.domain.masking import PATTERN_NAME
 from hub.linear import NoEngine, finder
 
@@ -68,6 +69,7 @@ class QueueSettings:
     One queue: `name` for people, its `division`, and what wrap-up it asks of whoever owned the conversation.
 
     `wrapup_prompt` is one of `WRAPUP_PROMPTS`; `wrapup_timeout_ms` (at least 1) counts for `optional` and `timeout`.
+    `retention_ms` is how long its ended conversations are kept; None: as long as those of any queue.
     """
 
     name: str
@@ -75,6 +77,7 @@ class QueueSettings:
     wrapup_prompt: str = "none"
     wrapup_timeout_ms: int = 30_000
     wrapup_codes: tuple[str, ...] = ()
+    retention_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +219,10 @@ class Settings:
     )
     # Where the secret was read, so that `hub doctor` can look at who else may read it.
     token_secret_file: Path | None = None
+    # Keys of the ledger (`hub.domain.ledger`): the first makes codes, all check. Empty: one made of the token secret.
+    ledger_keys: tuple[bytes, ...] = field(
+        default=(), repr=False, metadata={"meaning": "make and check the ledger's codes; 32 characters or more each"}
+    )
 
     heartbeat_ms: int = _option(25_000, "longest time between two pings to a socket")
     monitor_ping_ms: int = _option(2_000, "time between two pings to a socket that has a monitor")
@@ -243,7 +250,12 @@ class Settings:
     panels_max: int = _option(32, "panels of one conversation")
     transcript_entries_max: int = _option(20_000, "entries kept of one transcript")
     idle_ms: int = _option(_DAY_MS, "time without any event after which a conversation ends by inactivity")
-    retention_ms: int = _option(7 * _DAY_MS, "how long ended conversations are kept")
+    retention_ms: int = _option(7 * _DAY_MS, "how long ended conversations are kept; a queue may say otherwise")
+    erasure_wait_ms: int = _option(
+        30_000, "time a platform has to be told that a conversation is over before it is erased", zero="not waited for"
+    )
+    ledger_seal_ms: int = _option(60_000, "time between two seals of the ledger")
+    ledger_entries_max: int = _option(1_000_000, "ledger lines kept of each of the 64 partitions; the oldest go")
     state_bytes_max: int = _option(8_192, "size of one conversation's state in the store")
     action_repeat_ms: int = _option(10_000, "time after which an unreported action is sent to the platform again")
     wrapup_mandatory_max_ms: int = _option(_DAY_MS, "longest time a mandatory wrap-up stays open")
@@ -331,6 +343,7 @@ class Settings:
     outbound_claim_ms: int = _option(
         30_000, "time after which another node takes up an action whose node is gone; above outbound_timeout_ms"
     )
+    outbound_file_ms: int = _option(7 * _DAY_MS, "how long a link to a file opens it that a provider was sent")
     outbound_parallel: int = _option(16, "actions of one connector under way at a time on one node")
     outbound_tries_max: int = _option(20, "tries after which an action is given up")
     outbound_age_max_ms: int = _option(4 * 3_600_000, "age at which an action that could not be sent is given up")
@@ -359,6 +372,26 @@ class Settings:
         if configured.division:
             return configured
         return dataclasses.replace(configured, division=division or DEFAULT_DIVISION)
+
+    def retention_of(self, queue_id: str) -> int:
+        """How long ended conversations of a queue are kept, in milliseconds."""
+        configured = self.queues.get(queue_id)
+        own = configured.retention_ms if configured is not None else None
+        return self.retention_ms if own is None else own
+
+    @property
+    def retention_least(self) -> int:
+        """The shortest retention of any queue: nothing younger need be looked at."""
+        return min(
+            [self.retention_ms, *(one.retention_ms for one in self.queues.values() if one.retention_ms is not None)]
+        )
+
+    @property
+    def ledger(self) -> LedgerKeys:
+        """The ledger's keys: those configured, else one made of the token secret, else none."""
+        if self.ledger_keys or self.token_secret is None:
+            return LedgerKeys(self.ledger_keys)
+        return LedgerKeys([derived_key(self.token_secret)])
 
     def name_visible(self, channel: str) -> bool:
         """True where customers of this channel are shown the name of who answers."""
@@ -400,12 +433,8 @@ TOP_LEVEL: tuple[str, ...] = tuple(name for name, f in _OPTIONS.items() if f.met
 LIMITS: tuple[str, ...] = tuple(name for name, f in _OPTIONS.items() if not f.metadata["top"])
 # Variables that belong to the programs, not to a field.
 PROGRAM_VARIABLES: Final = (
-    "HUB_CONFIG",
-    "HUB_TOKEN_SECRET",
-    "HUB_SIGN_IN_SECRET",
-    "HUB_URL",
-    "HUB_TOKEN",
-    "HUB_PERSONAS",
+    *("HUB_CONFIG", "HUB_TOKEN_SECRET", "HUB_SIGN_IN_SECRET", "HUB_LEDGER_KEY"),
+    *("HUB_URL", "HUB_TOKEN", "HUB_PERSONAS"),
 )
 
 
@@ -456,6 +485,7 @@ def build(
         values["sign_in"] = _sign_in(document, env, read or _read, values.get("issuers", ()))
         sources["sign_in"] = document.at(("sign_in",))
     _take_connectors(document, read, values, sources)
+    _take_ledger_keys(document, env, read, values, sources)
     settings = Settings(**values, sources=MappingProxyType(sources))
     _check_together(settings)
     return settings
@@ -538,6 +568,8 @@ def describe(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
         yield path, _shown(getattr(settings, name)), settings.source(name), option.metadata["meaning"] + zero
     secret = "unset" if settings.token_secret is None else "set"
     yield "token_secret", secret, settings.source("token_secret"), "signs and checks the hub's own tokens"
+    keys = f"{len(settings.ledger_keys)} set" if settings.ledger_keys else "unset"
+    yield "ledger_keys", keys, settings.source("ledger_keys"), "make and check the ledger's codes"
     for index, issuer in enumerate(settings.issuers):
         yield from _described(f"issuers.{index}", issuer, settings.source("issuers"))
     if settings.sign_in is not None:
@@ -712,11 +744,13 @@ def _log_level(value: str, at: str) -> str:
 def _networks(value: object, at: str) -> tuple[str, ...]:
     texts = _texts(value, "trusted_proxies", at)
     for text in texts:
+        wanted = "addresses like 10.0.0.7, or networks like 10.0.0.0/24 without host bits; nobody can trust everybody"
         try:
-            ipaddress.ip_network(text)
+            everybody = ipaddress.ip_network(text).prefixlen == 0
         except ValueError:
-            wanted = "addresses like 10.0.0.7, or networks like 10.0.0.0/24 without host bits"
             raise _wrong(at, "trusted_proxies", text, wanted) from None
+        if everybody:
+            raise _wrong(at, "trusted_proxies", text, wanted)
     return texts
 
 
@@ -754,7 +788,7 @@ def _ids(value: object, key: str, at: str) -> tuple[str, ...]:
 
 def _from_file(document: "_Document") -> Iterator[tuple[str, Any, str]]:
     """(field, value, origin) for everything the file says but the secret; a value of None adds only an origin."""
-    allowed = [*TOP_LEVEL, "token_secret_file", "limits", *_STRUCTURED]
+    allowed = [*TOP_LEVEL, "token_secret_file", "ledger_key_file", "limits", *_STRUCTURED]
     for key, value in document.values.items():
         at = document.at((key,))
         if key in LIMITS:
@@ -808,7 +842,16 @@ def _queue(document: "_Document", key: str) -> QueueSettings:
         wrapup_prompt=prompt,
         wrapup_timeout_ms=timeout,
         wrapup_codes=_texts(table.get("wrapup_codes", []), "wrapup_codes", document.at((*path, "wrapup_codes"))),
+        retention_ms=_retention(document, path, table),
     )
+
+
+def _retention(document: "_Document", path: Path_, table: Mapping[str, Any]) -> int | None:
+    value = table.get("retention_ms")
+    if value is not None and (type(value) is not int or not 1 <= value <= _INT_MAX):
+        at = document.at((*path, "retention_ms"))
+        raise _wrong(at, "retention_ms", value, f"a whole number of milliseconds from 1 to {_INT_MAX}")
+    return value
 
 
 def _channel(document: "_Document", key: str) -> ChannelSettings:
@@ -916,14 +959,14 @@ def _rules(document: "_Document", path: Path_, table: Mapping[str, Any]) -> Issu
     if "organizations" in table and not organizations:
         raise _wrong(document.at((*path, "organizations")), "organizations", [], 'ids, or ["*"] for any')
     roles = _listed(document, path, table, "roles", ROLES) if "roles" in table else ROLES
+    if not roles:
+        raise _wrong(document.at((*path, "roles")), "roles", [], _one_of(sorted(ROLES)))
     names, grants = _claim_names(document, path), _grants(document, path)
     if grants:
         for name in _RIGHTS:
             if name in document.table((*path, "claims")):
                 at = document.at((*path, "claims", name))
                 raise SettingsError(f"{at}: `{name}` comes from the grants, which this issuer has; remove one of both")
-    elif not roles:
-        raise _wrong(document.at((*path, "roles")), "roles", [], _one_of(sorted(ROLES)))
     for index, grant in enumerate(grants):
         if grant.role and grant.role not in roles:
             at = document.at((*path, "grants", index, "role"))
@@ -1046,16 +1089,17 @@ def _client_secret(
     document: "_Document", path: Path_, env: Mapping[str, str], read: Callable[[Path], bytes]
 ) -> bytes | None:
     if env.get("HUB_SIGN_IN_SECRET"):
-        return env["HUB_SIGN_IN_SECRET"].encode(errors="surrogateescape")
-    if "client_secret_file" not in document.get(path):
+        secret, at = env["HUB_SIGN_IN_SECRET"].encode(errors="surrogateescape"), "HUB_SIGN_IN_SECRET"
+    elif "client_secret_file" in document.get(path):
+        at = document.at((*path, "client_secret_file"))
+        try:
+            secret = read(document.beside(document.text(path, "client_secret_file"))).strip()
+        except SettingsError as error:
+            raise SettingsError(f"{at}: {error}") from None
+    else:
         return None
-    at = document.at((*path, "client_secret_file"))
-    try:
-        secret = read(document.beside(document.text(path, "client_secret_file"))).strip()
-    except SettingsError as error:
-        raise SettingsError(f"{at}: {error}") from None
-    if not secret:
-        raise SettingsError(f"{at}: the file is empty")
+    if not re.fullmatch(rb"[ -~]+", secret):
+        raise SettingsError(f"{at}: the client's secret is empty, or has other characters than ASCII's printable ones")
     return secret
 
 
@@ -1214,6 +1258,32 @@ def _of_file(document: "_Document", path: Path_, name: str, read: Callable[[Path
     return text
 
 
+def _take_ledger_keys(
+    document: "_Document",
+    env: Mapping[str, str],
+    read: Callable[[Path], bytes] | None,
+    values: dict[str, Any],
+    sources: dict[str, str],
+) -> None:
+    """`HUB_LEDGER_KEY`, else the lines of the file that the configuration names: the first is today's key."""
+    if env.get("HUB_LEDGER_KEY"):
+        keys, at = env["HUB_LEDGER_KEY"].encode(errors="surrogateescape").split(), "HUB_LEDGER_KEY"
+    elif "ledger_key_file" in document.values:
+        at = document.at(("ledger_key_file",))
+        path = document.beside(document.text((), "ledger_key_file"))
+        try:
+            keys = (read or _read)(path).split()
+        except SettingsError as error:
+            raise SettingsError(f"{at}: {error}") from None
+        at = f"{at} ({path})"
+    else:
+        return
+    if not keys or any(len(key) < SECRET_BYTES_MIN for key in keys):
+        shortest = min(map(len, keys), default=0)
+        raise SettingsError(f"{at}: a ledger key has {shortest} bytes; at least {SECRET_BYTES_MIN} are needed")
+    values["ledger_keys"], sources["ledger_keys"] = tuple(keys), at
+
+
 def _check_together(settings: Settings) -> None:
     """What is wrong only next to another value; each pair is (smaller, larger)."""
     pairs = [
@@ -1235,6 +1305,11 @@ def _check_together(settings: Settings) -> None:
             raise SettingsError(f"{at} needs trusted_proxies: nobody else may connect then")
         if settings.socket_driver != "lean":
             raise SettingsError(f'{at} needs socket_driver = "lean"')
+    if settings.sign_in is not None and settings.origins and settings.sign_in.public_url not in settings.origins:
+        raise SettingsError(
+            f"{settings.source('sign_in')}: the pages of public_url {settings.sign_in.public_url!r} couldn't connect: "
+            f"it isn't among origins ({settings.source('origins')})"
+        )
 
 
 class _Document:

@@ -78,6 +78,11 @@ class EndIdle:
 
 
 @dataclass(frozen=True, slots=True)
+class EndErased:
+    """The customer is to be erased: it ends, and nobody owes anything any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class StartMonitor:
     """`status` is the asker's own; `lease_end` what a granted lease would run to."""
 
@@ -116,11 +121,26 @@ class RevealMessage:
 
 @dataclass(frozen=True, slots=True)
 class LeaveMonitor:
-    """A session ended on purpose (closed with 1000); `revoked` where the person's right has gone."""
+    """
+    A session ended on purpose (closed with 1000), or this one's own right has gone (`out_of_sight`).
+
+    `revoked` where the person's right has gone, and so that of all their sessions.
+    """
 
     user_id: str
     session: str
     revoked: bool = False
+    out_of_sight: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeepMonitor:
+    """A session that was resumed with a newer token goes on watching; without effect where it watches no more."""
+
+    person: Person
+    session: str
+    monitor_id: str
+    lease_end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +208,12 @@ Command = (
     | EndByPlatform
     | EndConversation
     | EndIdle
+    | EndErased
     | StartMonitor
     | StopMonitor
     | ReleaseMonitor
     | LeaveMonitor
+    | KeepMonitor
     | RevealMessage
     | ExpireMonitor
     | PrepareTakeover

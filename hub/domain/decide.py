@@ -262,6 +262,20 @@ def _end_idle(situation: Situation, command: c.EndIdle) -> Events:
     return _ends(situation, situation.now_ms, "inactivity", by_user=None, by_platform=False)
 
 
+def _end_erased(situation: Situation, command: c.EndErased) -> Events:
+    """No wrap-up is asked for what nobody will be able to look at, and open ones end unasked."""
+    conversation = situation.conversation
+    if conversation is None:
+        return []
+    at = situation.now_ms
+    events: Events = [e.WrapupTimedOut(at, one) for one in conversation.wrapups]
+    if conversation.ended_at is None:
+        events.append(e.ConversationEnded(at, "erased", None, False))
+    if situation.monitor is not None:
+        events.append(e.MonitorEnded(at, situation.monitor, "conversation_ended"))
+    return events
+
+
 def _submit_wrapup(situation: Situation, command: c.SubmitWrapup) -> Events:
     conversation = visible(situation, command.person)
     mine = next((one for one in conversation.wrapups if one.user_id == command.person.user_id), None)
@@ -303,10 +317,7 @@ def _start_monitor(situation: Situation, command: c.StartMonitor) -> Events:
     _may(person, "monitor")
     held = holding(situation)
     if held is not None and held.user_id == person.user_id:
-        mine = held.joined(command.session)
-        if mine is not None and mine.lease_end > situation.now_ms:
-            return []
-        return [e.MonitorJoined(situation.now_ms, held.monitor_id, command.session, command.lease_end)]
+        return _joined(situation, held, person, command.session, command.lease_end)
     if command.status != "available":
         message = "Set your own status to Available to start monitoring."
         raise Refused("not_available", message, {"status": command.status})
@@ -319,7 +330,7 @@ def _start_monitor(situation: Situation, command: c.StartMonitor) -> Events:
     if target is None:
         raise _ambiguous(conversation)
     lapsed = situation.monitor
-    events: Events = [] if lapsed is None else [e.MonitorEnded(situation.now_ms, lapsed, "lease_expired")]
+    events: Events = [] if lapsed is None else [_lapsed(situation, lapsed)]
     monitor = Monitor(
         monitor_id=command.monitor_id,
         user_id=person.user_id,
@@ -329,8 +340,30 @@ def _start_monitor(situation: Situation, command: c.StartMonitor) -> Events:
         queues=tuple(sorted(person.queues)),
         divisions=tuple(sorted(person.divisions)),
         sessions=(MonitorSession(command.session, command.lease_end),),
+        until=person.expires_at,
     )
     return [*events, e.MonitorStarted(situation.now_ms, monitor)]
+
+
+def _joined(situation: Situation, held: Monitor, person: Person, session: str, lease_end: int) -> Events:
+    """The session watches under a monitor of its person's; nothing where it does so already, under the same rights."""
+    mine, until = held.joined(session), held.until_with(person.expires_at)
+    if mine is not None and mine.lease_end > situation.now_ms and until == held.until:
+        return []
+    return [e.MonitorJoined(situation.now_ms, held.monitor_id, session, lease_end, until)]
+
+
+def _keep_monitor(situation: Situation, command: c.KeepMonitor) -> Events:
+    held = holding(situation)
+    if held is None or held.monitor_id != command.monitor_id or held.joined(command.session) is None:
+        return []
+    return _joined(situation, held, command.person, command.session, command.lease_end)
+
+
+def _lapsed(situation: Situation, held: Monitor) -> e.MonitorEnded:
+    """Nobody has renewed it: because they weren't heard any more, or because their token was over."""
+    over = 0 < held.until <= situation.now_ms
+    return e.MonitorEnded(situation.now_ms, held, "permission_lost" if over else "lease_expired")
 
 
 def monitor_held(held: Monitor) -> Refused:
@@ -389,6 +422,8 @@ def _leave_monitor(situation: Situation, command: c.LeaveMonitor) -> Events:
         return []
     if held.without_session(command.session).alive(situation.now_ms):
         return [e.MonitorLeft(situation.now_ms, held.monitor_id, command.session)]
+    if command.out_of_sight:
+        return [e.MonitorEnded(situation.now_ms, held, "permission_lost")]
     return [e.MonitorEnded(situation.now_ms, held, "stopped", (held.user_id, held.name))]
 
 
@@ -396,7 +431,7 @@ def _expire_monitor(situation: Situation, command: c.ExpireMonitor) -> Events:
     held = situation.monitor
     if held is None or held.alive(situation.now_ms):
         return []
-    return [e.MonitorEnded(situation.now_ms, held, "lease_expired")]
+    return [_lapsed(situation, held)]
 
 
 def _reveal(situation: Situation, command: c.RevealMessage) -> Events:
@@ -526,12 +561,14 @@ _HANDLERS: dict[type, Callable[[Situation, Any], Events]] = {
     c.EndByPlatform: _end_by_platform,
     c.EndConversation: _end,
     c.EndIdle: _end_idle,
+    c.EndErased: _end_erased,
     c.StartMonitor: _start_monitor,
     c.StopMonitor: _stop_monitor,
     c.ReleaseMonitor: _release_monitor,
     c.LeaveMonitor: _leave_monitor,
     c.ExpireMonitor: _expire_monitor,
     c.RevealMessage: _reveal,
+    c.KeepMonitor: _keep_monitor,
     c.PrepareTakeover: _prepare,
     c.ConfirmTakeover: _confirm,
     c.CancelTakeover: _cancel,

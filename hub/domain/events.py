@@ -87,12 +87,13 @@ class MonitorStarted:
 
 @dataclass(frozen=True, slots=True)
 class MonitorJoined:
-    """Another session of the holder watches, too."""
+    """Another session of the holder watches, too, or one goes on with a newer token; the rights last until then."""
 
     at: int
     monitor_id: str
     session: str
     lease_end: int
+    until: int = 0
 
 
 @dataclass(frozen=True, slots=True)

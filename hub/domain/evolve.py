@@ -95,7 +95,7 @@ def _monitor_started(situation: Situation, event: e.MonitorStarted) -> Situation
 
 def _monitor_joined(situation: Situation, event: e.MonitorJoined) -> Situation:
     assert situation.monitor is not None
-    return replace(situation, monitor=situation.monitor.with_session(event.session, event.lease_end))
+    return replace(situation, monitor=situation.monitor.with_session(event.session, event.lease_end, event.until))
 
 
 def _monitor_left(situation: Situation, event: e.MonitorLeft) -> Situation:

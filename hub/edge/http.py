@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -23,6 +23,7 @@ from hub.domain.errors import Refused
 from hub.domain.events import MonitorStarted, TakenOver
 from hub.domain.grants import Person
 from hub.domain.masking import Masker
+from hub.edge.auth import Authenticator
 from hub.edge.browser import identify
 from hub.edge.channels import CHANNEL_PATHS, channel_handler
 from hub.edge.files import file_routes
@@ -254,6 +255,7 @@ class _Figures:
         """What there is now, what was counted since the start, and how values were distributed."""
         node = self.parts.node
         yield from self._gauges(node)
+        yield _key_ages(self.parts.authenticator)
         yield from _counters(node.meter, self.parts.conversations)
         yield _refusals(self.parts.quotas.refused)
         yield from _distributions(node)
@@ -289,6 +291,15 @@ class _Figures:
         yield sockets
         for name, (text, value) in plain.items():
             yield GaugeMetricFamily(name, text, value)
+
+
+def _key_ages(authenticator: Authenticator) -> Metric:
+    ages = GaugeMetricFamily(
+        "hub_issuer_keys_age_seconds", "Time since an issuer's keys were fetched.", labels=["issuer"]
+    )
+    for issuer, age in sorted(authenticator.key_ages().items()):
+        ages.add_metric([issuer], age)
+    return ages
 
 
 def _counters(meter: Meter, conversations: Conversations) -> Iterator[Metric]:
@@ -355,6 +366,12 @@ def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
             return await handler(request)
         except Refused as refused:
             return error(refused)
+        except ClientDisconnect:
+            raise  # nobody is left to answer
+        except Exception:
+            log.exception("a request failed: %s", request.scope["route"].path if "route" in request.scope else "")
+            message = "Something went wrong here; try again."
+            return error(Refused("store_unavailable", message, {"outcome": "unknown"}))
 
     return guarded
 
@@ -382,7 +399,7 @@ def make_http(parts: Parts) -> Starlette:
         Route("/healthz", http.healthz, methods=["GET"]),
         Route("/readyz", http.readyz, methods=["GET"]),
         Route("/metrics", _guarded(http.admin_metrics), methods=["GET"]),
-        *file_routes(parts),
+        *file_routes(parts, http.person),
         *page_routes(parts),
         *sign_in_routes(parts),
     ]

@@ -646,6 +646,9 @@ class BaseSession:
     def monitor_over(self, conversation_id: str, monitor_id: str, ended: MonitorEnd | None) -> None:
         """A monitor of this session is over."""
 
+    def out_of_sight(self, conversation_id: str) -> None:
+        """A monitored conversation has gone where this session's rights don't reach."""
+
     def view_changed(self, view: View, told: Told) -> None:
         """A view has changed."""
 

@@ -138,17 +138,22 @@ class SupervisorSession(StaffSession):
                 return
             snapshot, situation = found
             watch.monitor_id = ref.monitor_id
+            shown = self.wire_snapshot(snapshot, situation)
             self.event(
                 "monitor.started",
                 conversation_id,
                 {
                     "monitor_id": ref.monitor_id,
                     "participant_id": ref.participant_id,
-                    "snapshot": self.wire_snapshot(snapshot, situation),
+                    "snapshot": shown,
                 },
             )
             watch.stand(snapshot.loaded.top, snapshot.loaded.tag)
             watch.release()
+            messages: Any = shown["messages"]
+            first = messages[0]["offset"] if messages else snapshot.loaded.top + 1
+            store = self.parts.store
+            self.node.spawn(store.note_first_shown(self.person.org, conversation_id, ref.monitor_id, first))
 
     def monitor_over(self, conversation_id: str, monitor_id: str, ended: MonitorEnd | None) -> None:
         """Nothing more of it from now on; say why as soon as that is known."""
@@ -164,6 +169,22 @@ class SupervisorSession(StaffSession):
             self.node.spawn(self.surely(partial(self._tell_end, conversation_id, monitor_id)))
         else:
             self._say_end(conversation_id, monitor_id, ended.reason, ended.by, ended.duration_ms)
+
+    def out_of_sight(self, conversation_id: str) -> None:
+        """Nothing more of it here; the monitor goes on where another session of the person still may."""
+        ref = self.monitors.get(conversation_id)
+        if ref is not None:
+            self._lose(conversation_id)
+            self._ended[conversation_id] = ref.monitor_id
+            self.node.spawn(self._save_monitors())
+            self.node.spawn(self.surely(partial(self._leave_out_of_sight, conversation_id, ref)))
+
+    async def _leave_out_of_sight(self, conversation_id: str, ref: MonitorRef) -> None:
+        command = d.LeaveMonitor(self.person.user_id, self.session_id, out_of_sight=True)
+        done = await self.parts.conversations.run(
+            self.person.org, conversation_id, partial(_same, command), silent=True
+        )
+        self._say_end(conversation_id, ref.monitor_id, "permission_lost", None, max(0, done.before.now_ms - ref.since))
 
     def _lose(self, conversation_id: str) -> None:
         """No more data by the monitor."""
@@ -328,9 +349,21 @@ class SupervisorSession(StaffSession):
                 command = d.LeaveMonitor(person.user_id, self.session_id, revoked=True)
                 await self.parts.conversations.run(person.org, conversation_id, partial(_same, command), silent=True)
                 self.monitor_over(conversation_id, monitor_id, None)  # before anything of it is given back
-            elif conversation_id not in cursors:
+                continue
+            if monitor.until_with(person.expires_at) != monitor.until:
+                await self._keep(conversation_id, monitor_id)
+            if conversation_id not in cursors:
                 await self.begin_monitor(conversation_id)
         await self._save_monitors()
+
+    async def _keep(self, conversation_id: str, monitor_id: str) -> None:
+        """Say that the rights last longer: this session's token is a newer one than the monitor was started with."""
+        person, lease_ms = self.person, self.settings.lease_ms
+
+        def make(situation: Situation) -> d.KeepMonitor:
+            return d.KeepMonitor(person, self.session_id, monitor_id, situation.now_ms + lease_ms)
+
+        await self.parts.conversations.run(person.org, conversation_id, make, silent=True)
 
     async def ended(self, on_purpose: bool) -> None:
         """Free the monitors at once where the session was ended; else keep them for one more lease."""

@@ -128,8 +128,12 @@ async def test_signing_in_and_out(visiting: Visits, acme: Centre, axe: Callable[
     await page.wait_for_url(acme.hub.url + "/**")
     await expect(page.get_by_text("Live", exact=True)).to_be_visible()
     await expect(page.get_by_role("row").filter(has_text="Dana")).to_be_visible()
+    await page.clock.install()
     await page.reload()
     await expect(page.get_by_role("row").filter(has_text="Dana")).to_be_visible()
+    async with page.expect_response(lambda answer: answer.url.endswith("/v1/session")) as touched:
+        await page.clock.fast_forward(61_000)  # an open page says so each minute
+    assert (await (await touched.value).json())["user"]["id"] == "ana"
     kept = await page.evaluate("document.cookie + JSON.stringify({...sessionStorage, ...localStorage})")
     assert "eyJ" not in kept  # no token
     assert await page.evaluate("document.cookie") == ""

@@ -6,6 +6,7 @@ person's part in front of its sign-in page is `Provider.code`: it answers the re
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import secrets
@@ -13,12 +14,12 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote_plus, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
-CLIENT, CLIENT_SECRET = "console", "a-client-secret-for-tests-only"
+CLIENT, CLIENT_SECRET = "console", "a client's secret: 100% for tests"
 SLOW_S = 30.0
 
 
@@ -151,9 +152,8 @@ class Provider:
     def _proven(self, handler: BaseHTTPRequestHandler, sent: dict[str, str], asked: dict[str, Any]) -> bool:
         digest = hashlib.sha256(sent.get("code_verifier", "").encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
-        basic = base64.b64encode(
-            f"{CLIENT}:{CLIENT_SECRET.replace(' ', '+').replace(chr(39), '%27')}".encode()
-        ).decode()
+        name, secret = quote_plus(CLIENT), quote_plus(CLIENT_SECRET)  # RFC 6749, section 2.3.1
+        basic = base64.b64encode(f"{name}:{secret}".encode()).decode()
         return (
             asked["code_challenge_method"] == "S256"
             and challenge == asked["code_challenge"]
@@ -169,8 +169,9 @@ class Provider:
     @staticmethod
     def _send(handler: BaseHTTPRequestHandler, answer: dict[str, Any], status: int = 200) -> None:
         body = json.dumps(answer).encode()
-        handler.send_response(status)
-        handler.send_header("content-type", "application/json")
-        handler.send_header("content-length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
+        with contextlib.suppress(OSError):  # whoever asked has gone: they waited long enough
+            handler.send_response(status)
+            handler.send_header("content-type", "application/json")
+            handler.send_header("content-length", str(len(body)))
+            handler.end_headers()
+            handler.wfile.write(body)

@@ -66,7 +66,7 @@ def test_an_exceptions_text_stays_out(error: Exception) -> None:
 
 
 @settings(max_examples=20)
-@given(st.text(min_size=8).filter(lambda text: text.strip() == text and text.isprintable()))
+@given(st.text(st.characters(exclude_categories=("C", "Z")), min_size=8))
 def test_no_text_gets_through(said: str) -> None:
     """Whatever an exception says."""
     begin = "Kanari" + said
