@@ -97,8 +97,8 @@ class Action:
     One action for the provider: `type` and `data` as the connector's socket would get them (protocol, section 5).
 
     `id` is the same in every try; `attempt` counts from 1; `customer_id` is the conversation's customer, `at` Unix ms.
-    An attachment that lies at the hub has a public address that opens it for `provider_link_ms`; without the setting
-    `public_url` only its path, which opens nothing.
+    The address of an attachment that lies at the hub is a public one that opens it, for `provider_link_ms`; a path
+    (`/v1/files/...`), which opens nothing, where the setting `public_url` isn't set.
     """
 
     id: str
@@ -112,7 +112,7 @@ class Action:
 
     @property
     def addresses(self) -> list[str]:
-        """Those of the message's attachments."""
+        """Of the message's attachments."""
         return [str(one["url"]) for one in self.data.get("attachments") or ()]
 
 
