@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 
+from hub.channels.delivery import Delivery, make_channels
 from hub.channels.outbox import Outbox
 from hub.domain.errors import Refused
 from hub.edge.arrivals import Arrivals
@@ -27,6 +28,7 @@ from hub.edge.transport import HttpFront, Lobby
 from hub.edge.turn import Turn
 from hub.edge.web_sessions import WebSessions
 from hub.fanout.node import Node
+from hub.logs import watch
 from hub.protocol.close import Close
 from hub.service.conversations import Conversations
 from hub.service.files import Files
@@ -40,6 +42,7 @@ from hub.store.file_folder import FolderBlobs
 from hub.store.file_index import RedisFileIndex
 from hub.store.intake import Intake
 from hub.store.keys import new_id
+from hub.store.outbound import OUTBOUND_SCRIPTS
 from hub.store.redis_store import SCRIPTS, RandomIds, RedisStore
 from hub.store.signed_in import SignedIn
 from hub.store.topology import Primaries
@@ -57,9 +60,13 @@ WS_BYTES_MAX = 1 << 20  # past this the transport refuses by itself (1009); belo
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
-    """All parts of a node, started, on the store at `url`."""
+    """All parts of a node, started, on the store at `url`. Raises SettingsError for what an adapter can't work with."""
+    channels = make_channels(settings)
     primaries = await Primaries.connect(
-        url, scripts=SCRIPTS, timeout_s=settings.store_timeout_ms / 1000, replicas=settings.store_replicas
+        url,
+        scripts=(*SCRIPTS, *OUTBOUND_SCRIPTS),
+        timeout_s=settings.store_timeout_ms / 1000,
+        replicas=settings.store_replicas,
     )
     store = RedisStore(primaries, settings)
     ids = RandomIds()
@@ -68,32 +75,37 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
     node = Node(settings, store, conversations, ingest, ids, new_id("nod", 0))
     history = History(store, conversations, settings.list_rows_max)
     files, intake = await make_files(settings, store, history, ids)
-    node.before_erase.append(files.forget)
+    node.records.on_erased.append(files.forget)
+    messaging = Messaging(store, conversations, ids, files)
+    delivery = Delivery(node, messaging, channels, files)
     parts = Parts(
         settings=settings,
         store=store,
         node=node,
         conversations=conversations,
         ingest=ingest,
-        messaging=Messaging(store, conversations, ids, files),
+        messaging=messaging,
         history=history,
-        outbox=Outbox(node),
+        outbox=Outbox(node, delivery.keys),
         ids=ids,
         authenticator=Authenticator(settings),
         turn=Turn(node.meter, settings.hub_frame_bytes_max),
         web=WebSessions(settings, SignedIn(store), node) if settings.sign_in is not None else None,
         files=files,
         intake=intake,
+        delivery=delivery,
     )
     try:
         await primaries.believed()
         await node.start()
         await parts.authenticator.start()
         parts.outbox.start()
+        delivery.start()
         yield parts
     finally:
         await parts.authenticator.stop()
         parts.outbox.stop()
+        await delivery.stop()
         await node.stop()
         await primaries.aclose()
 
@@ -164,6 +176,7 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> int:
         EmbeddedError: The embedded store can't be started.
     """
     require_extra(settings)
+    make_channels(settings)  # what is wrong with them is said before anything is started
     public = bind(settings.host, settings.port)
     try:
         listen = settings.metrics_address
@@ -205,6 +218,7 @@ async def _serve(
         hurry.set()
         stop.set()
 
+    watch(loop)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, interrupted)
     public.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # inherited by what it accepts
@@ -278,6 +292,7 @@ async def drain(parts: Parts, server: uvicorn.Server, hurry: asyncio.Event) -> N
     node.draining = True
     for listening in server.servers:
         listening.close()
+    ending = asyncio.create_task(parts.delivery.stop())
     sessions = list(node.sessions)
     log.info("draining %d sockets", len(sessions))
     spread_ms = min(parts.settings.drain_ms, SPREAD_MS_PER_SOCKET * len(sessions))
@@ -290,6 +305,7 @@ async def drain(parts: Parts, server: uvicorn.Server, hurry: asyncio.Event) -> N
                 await asyncio.wait_for(hurry.wait(), wait)
         session.close(Close.DRAINING, "this node is going away", 200 + at_ms % 1000)
     parts.outbox.stop()
+    await ending
     await node.settle(seconds=1.0)
     deadline = asyncio.get_running_loop().time() + 1.0
     while parts.addresses and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - bounded, at the end

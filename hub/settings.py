@@ -26,6 +26,7 @@ from typing import Any, Final, TypeVar
 from hub.domain.claims import ClaimNames, ClaimPath, Grant, IssuerRules
 from hub.domain.files import TYPES
 from hub.domain.grants import EVERYTHING, PERMISSIONS, ROLES
+from hub.domain.ledger import LedgerKeys, derived_key
 from hub.domain.masking import PATTERN_NAME
 from hub.linear import NoEngine, finder
 
@@ -37,6 +38,7 @@ WRAPUP_PROMPTS: Final = ("none", "optional", "mandatory", "timeout")
 CHANNELS: Final = ("web", "open", "sms")
 LOOP_ENGINES: Final = ("auto", "asyncio", "uvloop")
 SOCKET_DRIVERS: Final = ("lean", "asgi")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 STORE_SCHEMES: Final = (
     "redis",
     "rediss",
@@ -67,6 +69,7 @@ class QueueSettings:
     One queue: `name` for people, its `division`, and what wrap-up it asks of whoever owned the conversation.
 
     `wrapup_prompt` is one of `WRAPUP_PROMPTS`; `wrapup_timeout_ms` (at least 1) counts for `optional` and `timeout`.
+    `retention_ms` is how long its ended conversations are kept; None: as long as those of any queue.
     """
 
     name: str
@@ -74,6 +77,7 @@ class QueueSettings:
     wrapup_prompt: str = "none"
     wrapup_timeout_ms: int = 30_000
     wrapup_codes: tuple[str, ...] = ()
+    retention_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,22 @@ class FilesSettings:
     scan_command: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectorSettings:
+    """
+    One connector that the hub delivers for by itself: conversations of `org` that the connector of this name started.
+
+    `adapter` names the code that speaks to the provider (`hub.channels.delivery.ADAPTERS`); `options` are its own (texts,
+    numbers, booleans, lists and tables of texts), never shown, since secrets are among them. `allow_private`: `name:port`
+    of hosts that may be called although their addresses are not public ones.
+    """
+
+    org: str
+    adapter: str
+    allow_private: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+
 def _option(
     default: _T, meaning: str, *, zero: str = "", top: bool = False, most: int = _INT_MAX, shown: bool = True
 ) -> _T:
@@ -182,6 +202,9 @@ class Settings:
     port: int = _option(8000, "TCP port to listen on", zero="any free port", top=True, most=65_535)
     metrics_listen: str = _option("127.0.0.1:9464", "HOST:PORT of /metrics; empty: only /metrics by token", top=True)
     # Not in the repr: it may hold a password.
+    public_url: str = _option(
+        "", "address at which providers reach the hub, like https://hub.example.org; empty: as they call it", top=True
+    )
     guests_org: str = _option("", "organization of anonymous customers of the web messenger", zero="", top=True)
     redis_url: str | None = _option(None, "the store; unset: an embedded one in data_dir", top=True, shown=False)
     data_dir: Path = _option(Path(".hub"), "folder of the embedded store", top=True)
@@ -196,6 +219,10 @@ class Settings:
     )
     # Where the secret was read, so that `hub doctor` can look at who else may read it.
     token_secret_file: Path | None = None
+    # Keys of the ledger (`hub.domain.ledger`): the first makes codes, all check. Empty: one made of the token secret.
+    ledger_keys: tuple[bytes, ...] = field(
+        default=(), repr=False, metadata={"meaning": "make and check the ledger's codes; 32 characters or more each"}
+    )
 
     heartbeat_ms: int = _option(25_000, "longest time between two pings to a socket")
     monitor_ping_ms: int = _option(2_000, "time between two pings to a socket that has a monitor")
@@ -223,7 +250,12 @@ class Settings:
     panels_max: int = _option(32, "panels of one conversation")
     transcript_entries_max: int = _option(20_000, "entries kept of one transcript")
     idle_ms: int = _option(_DAY_MS, "time without any event after which a conversation ends by inactivity")
-    retention_ms: int = _option(7 * _DAY_MS, "how long ended conversations are kept")
+    retention_ms: int = _option(7 * _DAY_MS, "how long ended conversations are kept; a queue may say otherwise")
+    erasure_wait_ms: int = _option(
+        30_000, "time a platform has to be told that a conversation is over before it is erased", zero="not waited for"
+    )
+    ledger_seal_ms: int = _option(60_000, "time between two seals of the ledger")
+    ledger_entries_max: int = _option(1_000_000, "ledger lines kept of each of the 64 partitions; the oldest go")
     state_bytes_max: int = _option(8_192, "size of one conversation's state in the store")
     action_repeat_ms: int = _option(10_000, "time after which an unreported action is sent to the platform again")
     wrapup_mandatory_max_ms: int = _option(_DAY_MS, "longest time a mandatory wrap-up stays open")
@@ -256,6 +288,7 @@ class Settings:
 
     files: FilesSettings = FilesSettings()
     # Quotas (hub/edge/quotas.py). A rate may be used up for 10 s at once.
+    log_level: str = _option("info", "least of what is logged: debug, info, warning or error", top=True)
     trusted_proxies: tuple[str, ...] = _option(
         (), "addresses and networks of proxies whose X-Forwarded-For or PROXY header is believed", top=True
     )
@@ -304,12 +337,28 @@ class Settings:
         1_000, "connections of one network address without a request; the oldest goes; at least sockets_per_address"
     )
     connections_waiting_per_node: int = _option(4_000, "connections of one node without a request; the oldest goes")
+    channel_body_bytes_max: int = _option(1_048_576, "size of the body of one POST /v1/channels/...")
+    outbound_timeout_ms: int = _option(10_000, "time an adapter has to carry out one action")
+    outbound_claim_ms: int = _option(
+        30_000, "time after which another node takes up an action whose node is gone; above outbound_timeout_ms"
+    )
+    outbound_file_ms: int = _option(7 * _DAY_MS, "how long a link to a file opens it that a provider was sent")
+    outbound_parallel: int = _option(16, "actions of one connector under way at a time on one node")
+    outbound_tries_max: int = _option(20, "tries after which an action is given up")
+    outbound_age_max_ms: int = _option(4 * 3_600_000, "age at which an action that could not be sent is given up")
+    outbound_backoff_ms: int = _option(1_000, "longest wait before the second try; it doubles with each")
+    outbound_backoff_max_ms: int = _option(300_000, "longest wait between two tries")
+    outbound_answer_bytes_max: int = _option(1_048_576, "size of a provider's answer")
+    breaker_failures: int = _option(5, "failures in a row after which an endpoint is left alone")
+    breaker_ms: int = _option(30_000, "how long it is left alone before one call tries it again")
+    dead_letters_max: int = _option(1_000, "dead letters kept of one connector in each of the 64 partitions")
 
     issuers: tuple[IssuerSettings, ...] = ()
     sign_in: SignInSettings | None = None
     queues: Mapping[str, QueueSettings] = field(default_factory=lambda: MappingProxyType({}))
     channels: Mapping[str, ChannelSettings] = field(default_factory=lambda: MappingProxyType({}))
     people: Mapping[str, PersonSettings] = field(default_factory=lambda: MappingProxyType({}))
+    connectors: Mapping[str, ConnectorSettings] = field(default_factory=lambda: MappingProxyType({}))
     masking: MaskingSettings = field(default_factory=MaskingSettings)
     masking_queues: Mapping[str, MaskingSettings] = field(default_factory=lambda: MappingProxyType({}))
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
@@ -322,6 +371,26 @@ class Settings:
         if configured.division:
             return configured
         return dataclasses.replace(configured, division=division or DEFAULT_DIVISION)
+
+    def retention_of(self, queue_id: str) -> int:
+        """How long ended conversations of a queue are kept, in milliseconds."""
+        configured = self.queues.get(queue_id)
+        own = configured.retention_ms if configured is not None else None
+        return self.retention_ms if own is None else own
+
+    @property
+    def retention_least(self) -> int:
+        """The shortest retention of any queue: nothing younger need be looked at."""
+        return min(
+            [self.retention_ms, *(one.retention_ms for one in self.queues.values() if one.retention_ms is not None)]
+        )
+
+    @property
+    def ledger(self) -> LedgerKeys:
+        """The ledger's keys: those configured, else one made of the token secret, else none."""
+        if self.ledger_keys or self.token_secret is None:
+            return LedgerKeys(self.ledger_keys)
+        return LedgerKeys([derived_key(self.token_secret)])
 
     def name_visible(self, channel: str) -> bool:
         """True where customers of this channel are shown the name of who answers."""
@@ -355,7 +424,7 @@ class Settings:
             )
 
 
-_STRUCTURED = ("issuers", "queues", "channels", "people", "sign_in", "files", "masking")
+_STRUCTURED = ("issuers", "queues", "channels", "people", "sign_in", "files", "connectors", "masking")
 _OPTIONS: Mapping[str, dataclasses.Field[Any]] = {
     f.name: f for f in dataclasses.fields(Settings) if "top" in f.metadata
 }
@@ -363,12 +432,8 @@ TOP_LEVEL: tuple[str, ...] = tuple(name for name, f in _OPTIONS.items() if f.met
 LIMITS: tuple[str, ...] = tuple(name for name, f in _OPTIONS.items() if not f.metadata["top"])
 # Variables that belong to the programs, not to a field.
 PROGRAM_VARIABLES: Final = (
-    "HUB_CONFIG",
-    "HUB_TOKEN_SECRET",
-    "HUB_SIGN_IN_SECRET",
-    "HUB_URL",
-    "HUB_TOKEN",
-    "HUB_PERSONAS",
+    *("HUB_CONFIG", "HUB_TOKEN_SECRET", "HUB_SIGN_IN_SECRET", "HUB_LEDGER_KEY"),
+    *("HUB_URL", "HUB_TOKEN", "HUB_PERSONAS"),
 )
 
 
@@ -418,6 +483,8 @@ def build(
     if "sign_in" in document.values:
         values["sign_in"] = _sign_in(document, env, read or _read, values.get("issuers", ()))
         sources["sign_in"] = document.at(("sign_in",))
+    _take_connectors(document, read, values, sources)
+    _take_ledger_keys(document, env, read, values, sources)
     settings = Settings(**values, sources=MappingProxyType(sources))
     _check_together(settings)
     return settings
@@ -500,6 +567,8 @@ def describe(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
         yield path, _shown(getattr(settings, name)), settings.source(name), option.metadata["meaning"] + zero
     secret = "unset" if settings.token_secret is None else "set"
     yield "token_secret", secret, settings.source("token_secret"), "signs and checks the hub's own tokens"
+    keys = f"{len(settings.ledger_keys)} set" if settings.ledger_keys else "unset"
+    yield "ledger_keys", keys, settings.source("ledger_keys"), "make and check the ledger's codes"
     for index, issuer in enumerate(settings.issuers):
         yield from _described(f"issuers.{index}", issuer, settings.source("issuers"))
     if settings.sign_in is not None:
@@ -508,6 +577,12 @@ def describe(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
     for table in ("queues", "channels", "people"):
         for key, entry in getattr(settings, table).items():
             yield from _described(f"{table}.{key}", entry, settings.source(f"{table}.{key}"))
+    for key, connector in settings.connectors.items():
+        path = f"connectors.{key}"
+        for name in ("org", "adapter", "allow_private"):
+            yield f"{path}.{name}", _shown(getattr(connector, name)), settings.source(path), ""
+        for name in connector.options:
+            yield f"{path}.{name}", "set", settings.source(f"{path}.{name}"), ""
     yield from _described("masking", settings.masking, settings.source("masking"))
     for key, entry in settings.masking_queues.items():
         yield from _described(f"masking.queues.{key}", entry, settings.source(f"masking.queues.{key}"))
@@ -544,8 +619,11 @@ def _shown(value: object) -> str:
 
 
 def _without_password(text: str) -> str:
-    """An address as it may be shown: what stands between the user's colon and the last `@` is hidden."""
-    return re.sub(r"(://[^:/@]*:)[^/]*@", r"\1***@", text)
+    """An address as it may be shown: what stands between the user's colon and the last `@` is hidden, and so in options."""
+    text = re.sub(
+        r"(://[^:/@]*:).*@", r"\1***@", text, flags=re.S
+    )  # a slash in it should have been encoded; it may not be
+    return re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", text)
 
 
 # What a single value must be, wherever it was written.
@@ -623,6 +701,12 @@ def _guests_org(value: str, at: str) -> str:
     return value
 
 
+def _public_url(value: str, at: str) -> str:
+    if value and not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+(/[A-Za-z0-9._~/-]*)?", value):
+        raise _wrong(at, "public_url", value, "an address like https://hub.example.org, or nothing")
+    return value.rstrip("/")
+
+
 def _key_prefix(value: str, at: str) -> str:
     # Braces or colons would move keys to other slots, or into one another's names.
     if not _KEY_PREFIX.fullmatch(value):
@@ -650,6 +734,12 @@ def _origins(value: object, at: str) -> tuple[str, ...]:
     return tuple(origin.lower() for origin in origins)
 
 
+def _log_level(value: str, at: str) -> str:
+    if value not in LOG_LEVELS:
+        raise _wrong(at, "log_level", value, _one_of(LOG_LEVELS))
+    return value
+
+
 def _networks(value: object, at: str) -> tuple[str, ...]:
     texts = _texts(value, "trusted_proxies", at)
     for text in texts:
@@ -667,9 +757,11 @@ _CHECKS: Mapping[str, Callable[[str, str], Any]] = {
     "redis_url": _redis_url,
     "data_dir": _data_dir,
     "guests_org": _guests_org,
+    "public_url": _public_url,
     "key_prefix": _key_prefix,
     "loop_engine": _loop_engine,
     "socket_driver": _socket_driver,
+    "log_level": _log_level,
 }
 
 
@@ -693,7 +785,7 @@ def _ids(value: object, key: str, at: str) -> tuple[str, ...]:
 
 def _from_file(document: "_Document") -> Iterator[tuple[str, Any, str]]:
     """(field, value, origin) for everything the file says but the secret; a value of None adds only an origin."""
-    allowed = [*TOP_LEVEL, "token_secret_file", "limits", *_STRUCTURED]
+    allowed = [*TOP_LEVEL, "token_secret_file", "ledger_key_file", "limits", *_STRUCTURED]
     for key, value in document.values.items():
         at = document.at((key,))
         if key in LIMITS:
@@ -747,7 +839,16 @@ def _queue(document: "_Document", key: str) -> QueueSettings:
         wrapup_prompt=prompt,
         wrapup_timeout_ms=timeout,
         wrapup_codes=_texts(table.get("wrapup_codes", []), "wrapup_codes", document.at((*path, "wrapup_codes"))),
+        retention_ms=_retention(document, path, table),
     )
+
+
+def _retention(document: "_Document", path: Path_, table: Mapping[str, Any]) -> int | None:
+    value = table.get("retention_ms")
+    if value is not None and (type(value) is not int or not 1 <= value <= _INT_MAX):
+        at = document.at((*path, "retention_ms"))
+        raise _wrong(at, "retention_ms", value, f"a whole number of milliseconds from 1 to {_INT_MAX}")
+    return value
 
 
 def _channel(document: "_Document", key: str) -> ChannelSettings:
@@ -962,14 +1063,14 @@ def _sign_in(
     return SignInSettings(
         issuer=issuer,
         client_id=document.text(path, "client_id"),
-        public_url=_public_url(document, path),
+        public_url=_sign_in_origin(document, path),
         discovery_url=discovery,
         client_secret=_client_secret(document, path, env, read),
         scopes=scopes,
     )
 
 
-def _public_url(document: "_Document", path: Path_) -> str:
+def _sign_in_origin(document: "_Document", path: Path_) -> str:
     """An origin, written as browsers write it, since it is compared with what they say."""
     url, at = document.text(path, "public_url"), document.at((*path, "public_url"))
     found = re.fullmatch(r"(https?)://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(?::([1-9][0-9]{0,4}))?", url)
@@ -1087,6 +1188,98 @@ def _take_secret(
     values["token_secret"], sources["token_secret"] = secret, at
 
 
+def _take_connectors(
+    document: "_Document",
+    read: Callable[[Path], bytes] | None,
+    values: dict[str, Any],
+    sources: dict[str, str],
+) -> None:
+    """`[connectors.<sub>]`: who it is for, which adapter, and the adapter's options, those of files read."""
+    made: dict[str, ConnectorSettings] = {}
+    for key in document.table(("connectors",)):
+        made[key] = _connector(document, key, read, sources)
+        sources[f"connectors.{key}"] = document.at(("connectors", key))
+    if made:
+        values["connectors"], sources["connectors"] = MappingProxyType(made), document.at(("connectors",))
+
+
+def _connector(
+    document: "_Document", key: str, read: Callable[[Path], bytes] | None, sources: dict[str, str]
+) -> ConnectorSettings:
+    path: Path_ = ("connectors", key)
+    table = document.entry(path, None)
+    options: dict[str, Any] = {}
+    for name, value in table.items():
+        if name in ("org", "adapter", "allow_private"):
+            continue
+        at = document.at((*path, name))
+        if name.endswith("_file"):
+            name = name.removesuffix("_file")
+            value = _of_file(document, path, name, read)
+        if name in options:
+            raise SettingsError(f"{at}: `{name}` and `{name}_file` both stand there; one is allowed")
+        within = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else ()
+        plain = isinstance(value, (str, int, float, bool, list, dict)) and all(isinstance(one, str) for one in within)
+        if not plain:
+            kind = "table" if isinstance(value, dict) else type(value).__name__
+            raise SettingsError(f"{at}: `{name}` is a {kind}; allowed: text, number, boolean, texts, a table of texts")
+        options[name], sources[f"connectors.{key}.{name}"] = value, at
+    private = _texts(table.get("allow_private", []), "allow_private", document.at((*path, "allow_private")))
+    for one in private:
+        try:
+            parse_address(one)
+        except ValueError as error:
+            at = document.at((*path, "allow_private"))
+            raise _wrong(at, "allow_private", one, f"{error}, like mail.internal:443") from None
+    return ConnectorSettings(
+        org=document.id(path, "org"),
+        adapter=document.text(path, "adapter"),
+        allow_private=tuple(one.lower() for one in private),
+        options=MappingProxyType(options),
+    )
+
+
+def _of_file(document: "_Document", path: Path_, name: str, read: Callable[[Path], bytes] | None) -> str:
+    """The text of a file that the option `<name>_file` names."""
+    file = document.beside(document.text(path, f"{name}_file"))
+    at = document.at((*path, f"{name}_file"))
+    try:
+        text = (read or _read)(file).decode().strip()
+    except SettingsError as error:
+        raise SettingsError(f"{at}: {error}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{at}: {file} isn't text") from None
+    if not text:
+        raise SettingsError(f"{at}: {file} is empty")
+    return text
+
+
+def _take_ledger_keys(
+    document: "_Document",
+    env: Mapping[str, str],
+    read: Callable[[Path], bytes] | None,
+    values: dict[str, Any],
+    sources: dict[str, str],
+) -> None:
+    """`HUB_LEDGER_KEY`, else the lines of the file that the configuration names: the first is today's key."""
+    if env.get("HUB_LEDGER_KEY"):
+        keys, at = env["HUB_LEDGER_KEY"].encode(errors="surrogateescape").split(), "HUB_LEDGER_KEY"
+    elif "ledger_key_file" in document.values:
+        at = document.at(("ledger_key_file",))
+        path = document.beside(document.text((), "ledger_key_file"))
+        try:
+            keys = (read or _read)(path).split()
+        except SettingsError as error:
+            raise SettingsError(f"{at}: {error}") from None
+        at = f"{at} ({path})"
+    else:
+        return
+    if not keys or any(len(key) < SECRET_BYTES_MIN for key in keys):
+        shortest = min(map(len, keys), default=0)
+        raise SettingsError(f"{at}: a ledger key has {shortest} bytes; at least {SECRET_BYTES_MIN} are needed")
+    values["ledger_keys"], sources["ledger_keys"] = tuple(keys), at
+
+
 def _check_together(settings: Settings) -> None:
     """What is wrong only next to another value; each pair is (smaller, larger)."""
     pairs = [
@@ -1094,6 +1287,8 @@ def _check_together(settings: Settings) -> None:
         ("monitor_ping_ms", "monitor_silence_ms"),
         ("monitor_silence_ms", "lease_ms"),
         ("keys_fresh_ms", "keys_usable_ms"),
+        ("outbound_timeout_ms", "outbound_claim_ms"),
+        ("outbound_backoff_ms", "outbound_backoff_max_ms"),
     ]
     for smaller, larger in pairs:
         if getattr(settings, smaller) >= getattr(settings, larger):
@@ -1141,15 +1336,15 @@ class _Document:
             raise _wrong(self.at(path), str(path[-1]), value, f"a table: [{'.'.join(map(str, path))}]")
         return value
 
-    def entry(self, path: Path_, allowed: Sequence[str]) -> Mapping[str, Any]:
-        """A table of known keys whose own name is an id."""
+    def entry(self, path: Path_, allowed: Sequence[str] | None) -> Mapping[str, Any]:
+        """A table of known keys (None: of any) whose own name is an id."""
         value = self.get(path)
         if not isinstance(value, dict):
             raise _wrong(self.at(path), str(path[-1]), value, f"a table: [{'.'.join(map(str, path))}]")
         if isinstance(path[-1], str) and not _ID.fullmatch(path[-1]):
             raise _wrong(self.at(path), str(path[0]), path[-1], "an id of 1 to 64 of A-Z, a-z, 0-9, `_.:-`")
         for key in value:
-            if key not in allowed:
+            if allowed is not None and key not in allowed:
                 raise _unknown(self.at((*path, key)), key, allowed)
         return value
 

@@ -78,6 +78,11 @@ class EndIdle:
 
 
 @dataclass(frozen=True, slots=True)
+class EndErased:
+    """The customer is to be erased: it ends, and nobody owes anything any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class StartMonitor:
     """`status` is the asker's own; `lease_end` what a granted lease would run to."""
 
@@ -203,6 +208,7 @@ Command = (
     | EndByPlatform
     | EndConversation
     | EndIdle
+    | EndErased
     | StartMonitor
     | StopMonitor
     | ReleaseMonitor

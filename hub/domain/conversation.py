@@ -154,7 +154,8 @@ class Monitor:
 
     `monitor_id` is random and new for each start: it is the fence. `queues` and `divisions` are the rights it was
     started with, so that a transfer out of them ends it. The lease is the longest of its sessions', `until` (Unix ms) the
-    end of the last of their tokens; 0: one of them has none.
+    end of the last of their tokens; 0: one of them has none. `first_shown` is the offset of the oldest entry that it was
+    shown (for the ledger), None while that isn't known.
     """
 
     monitor_id: str
@@ -165,6 +166,7 @@ class Monitor:
     queues: tuple[str, ...]
     divisions: tuple[str, ...]
     sessions: tuple[MonitorSession, ...] = ()
+    first_shown: int | None = None
     until: int = 0
 
     def alive(self, now_ms: int) -> bool:

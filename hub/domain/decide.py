@@ -262,6 +262,20 @@ def _end_idle(situation: Situation, command: c.EndIdle) -> Events:
     return _ends(situation, situation.now_ms, "inactivity", by_user=None, by_platform=False)
 
 
+def _end_erased(situation: Situation, command: c.EndErased) -> Events:
+    """No wrap-up is asked for what nobody will be able to look at, and open ones end unasked."""
+    conversation = situation.conversation
+    if conversation is None:
+        return []
+    at = situation.now_ms
+    events: Events = [e.WrapupTimedOut(at, one) for one in conversation.wrapups]
+    if conversation.ended_at is None:
+        events.append(e.ConversationEnded(at, "erased", None, False))
+    if situation.monitor is not None:
+        events.append(e.MonitorEnded(at, situation.monitor, "conversation_ended"))
+    return events
+
+
 def _submit_wrapup(situation: Situation, command: c.SubmitWrapup) -> Events:
     conversation = visible(situation, command.person)
     mine = next((one for one in conversation.wrapups if one.user_id == command.person.user_id), None)
@@ -547,6 +561,7 @@ _HANDLERS: dict[type, Callable[[Situation, Any], Events]] = {
     c.EndByPlatform: _end_by_platform,
     c.EndConversation: _end,
     c.EndIdle: _end_idle,
+    c.EndErased: _end_erased,
     c.StartMonitor: _start_monitor,
     c.StopMonitor: _stop_monitor,
     c.ReleaseMonitor: _release_monitor,

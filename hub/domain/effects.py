@@ -218,7 +218,8 @@ def _ledger_details(event: e.Event) -> dict[str, object]:
             by = None if event.by is None else event.by[0]
             why = {} if event.why is None else {"why": event.why}
             ended = {"monitor_id": monitor.monitor_id, "user_id": monitor.user_id, "reason": event.reason, "by": by}
-            return {**ended, **why}
+            # what it saw ends where the transcript ends as this is written: the store writes that down beside the line
+            return {**ended, "from_offset": monitor.first_shown, **why}
         case e.MessageRevealed():
             who = {"monitor_id": event.monitor_id, "user_id": event.user_id}
             return {**who, "message_id": event.message_id, "why": event.why}

@@ -79,6 +79,10 @@ class Authenticator:
             task.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)
 
+    def key_ages(self) -> Mapping[str, float]:
+        """Seconds since each issuer's keys were fetched; infinite where they never were."""
+        return {name: keys.age_s for name, keys in self._issuers.items()}
+
     async def verify(self, token: str, *, audience: str | None = None) -> Person:
         """
         The person a token speaks of; it must be meant for `audience` (None: the hub, or what its issuer calls it).

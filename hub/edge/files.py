@@ -28,6 +28,7 @@ from starlette.types import Receive, Scope, Send
 from hub.domain.errors import Refused
 from hub.domain.files import TYPES, checked_name, checked_type, refused
 from hub.domain.grants import Person
+from hub.edge.browser import identify
 from hub.edge.parts import Parts
 from hub.edge.socket import allowed_origin
 from hub.protocol.close import HTTP_STATUS
@@ -61,13 +62,9 @@ class FileRoutes:
         self._all_max = settings.file_uploads_max
         self._each_max = settings.file_uploads_per_user
 
-    async def _person(self, request: Request) -> Person:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        return await self.parts.identify_bearer(token.strip() if scheme.lower() == "bearer" else "")
-
     async def limits(self, request: Request) -> Response:
         """`GET /v1/files`: so that a page can say what won't be taken before it is sent."""
-        await self._person(request)
+        await identify(self.parts, request)
         types = self.parts.settings.files.types
         return _json(
             {
@@ -86,7 +83,7 @@ class FileRoutes:
             raise
 
     async def _upload(self, request: Request) -> Response:
-        person = await self._person(request)
+        person = await identify(self.parts, request)
         if person.role not in ROLES:
             raise Refused("not_permitted", f"This isn't for the role {person.role}.")
         conversation_id = request.query_params.get("conversation_id") or person.conversation or ""
@@ -128,7 +125,7 @@ class FileRoutes:
 
     async def link(self, request: Request) -> Response:
         """`POST /v1/files/{id}/link`"""
-        person = await self._person(request)
+        person = await identify(self.parts, request)
         meta = await self.files.readable(person, request.path_params["file_id"])
         url, until = await self.files.link(meta, self.parts.node.now_ms())
         return _json({"url": url, "expires_at": until})
@@ -140,7 +137,7 @@ class FileRoutes:
             now_ms = self.parts.node.now_ms()
             meta = await self.files.linked(file_id, wanted.get("until", ""), wanted["sign"], now_ms)
         else:
-            meta = await self.files.readable(await self._person(request), file_id)
+            meta = await self.files.readable(await identify(self.parts, request), file_id)
         headers = {
             **FILE_HEADERS,
             "content-type": meta.mime,

@@ -23,9 +23,12 @@ from hub.domain.errors import Refused
 from hub.domain.events import MonitorStarted, TakenOver
 from hub.domain.grants import Person
 from hub.domain.masking import Masker
+from hub.edge.auth import Authenticator
 from hub.edge.browser import identify
+from hub.edge.channels import CHANNEL_PATHS, channel_handler
 from hub.edge.files import file_routes
 from hub.edge.guard import retry_after
+from hub.edge.outbox import delivery_metrics, outbox_handlers
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
 from hub.edge.sign_in import sign_in_routes
@@ -252,9 +255,11 @@ class _Figures:
         """What there is now, what was counted since the start, and how values were distributed."""
         node = self.parts.node
         yield from self._gauges(node)
+        yield _key_ages(self.parts.authenticator)
         yield from _counters(node.meter, self.parts.conversations)
         yield _refusals(self.parts.quotas.refused)
         yield from _distributions(node)
+        yield from delivery_metrics(self.parts.delivery)
 
     def _gauges(self, node: Node) -> Iterator[Metric]:
         sockets = GaugeMetricFamily("hub_sockets", "Open sockets by endpoint.", labels=["endpoint"])
@@ -286,6 +291,15 @@ class _Figures:
         yield sockets
         for name, (text, value) in plain.items():
             yield GaugeMetricFamily(name, text, value)
+
+
+def _key_ages(authenticator: Authenticator) -> Metric:
+    ages = GaugeMetricFamily(
+        "hub_issuer_keys_age_seconds", "Time since an issuer's keys were fetched.", labels=["issuer"]
+    )
+    for issuer, age in sorted(authenticator.key_ages().items()):
+        ages.add_metric([issuer], age)
+    return ages
 
 
 def _counters(meter: Meter, conversations: Conversations) -> Iterator[Metric]:
@@ -370,6 +384,8 @@ def make_http(parts: Parts) -> Starlette:
         Route("/v1/events", _guarded(http.events), methods=["POST"]),
         Route("/v1/tickets", _guarded(http.tickets), methods=["POST"]),
         Route("/v1/revocations", _guarded(http.revocations), methods=["POST"]),
+        *(Route(path, _guarded(channel_handler(http)), methods=["GET", "POST"]) for path in CHANNEL_PATHS),
+        *(Route(path, _guarded(handler), methods=[method]) for path, method, handler in outbox_handlers(http)),
         Route("/v1/conversations", _guarded(http.conversations), methods=["GET"]),
         Route("/v1/conversations/{conversation_id}", _guarded(http.detail), methods=["GET"]),
         Route("/v1/conversations/{conversation_id}/transcript", _guarded(http.transcript), methods=["GET"]),

@@ -188,6 +188,11 @@ class IssuerKeys:
         finally:
             self.tried.set()
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since the keys were fetched; infinite where they never were."""
+        return self._age()
+
     def _age(self) -> float:
         return self._now() - self._fetched
 

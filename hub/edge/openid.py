@@ -77,6 +77,33 @@ def require_extra(settings: Settings) -> None:
         )
 
 
+class _Tools:
+    """
+    What is only installed, and only loaded, where people sign in here.
+
+    Loaded when the hub starts: a second's work in the middle of things would hold up everybody. So are the authorities
+    that vouch for a provider's address (`SSL_CERT_FILE`, else certifi's).
+    """
+
+    def __init__(self) -> None:
+        import httpx
+        from authlib.oauth2.auth import ClientAuth  # type: ignore[import-untyped]
+        from authlib.oauth2.rfc6749.parameters import (  # type: ignore[import-untyped]
+            prepare_grant_uri,
+            prepare_token_request,
+        )
+        from authlib.oauth2.rfc7636 import create_s256_code_challenge  # type: ignore[import-untyped]
+        from authlib.oidc.core import CodeIDToken  # type: ignore[import-untyped]
+
+        self.httpx = httpx
+        self.tls = httpx.create_ssl_context()
+        self.client_auth: Any = ClientAuth
+        self.grant_address: Any = prepare_grant_uri
+        self.token_request: Any = prepare_token_request
+        self.challenge: Any = create_s256_code_challenge
+        self.id_token: Any = CodeIDToken
+
+
 class OpenId:
     """See the module. Every method may raise `SignInFailed`; each waits for the provider for a bounded time."""
 
@@ -85,6 +112,7 @@ class OpenId:
         self._settings: SignInSettings = settings.sign_in
         self._issuer = next(one for one in settings.issuers if one.issuer == self._settings.issuer)
         self._authenticator = authenticator
+        self._tools = _Tools()
         self._discovered: Discovered | None = None
         self._discovered_at = 0.0
 
@@ -95,11 +123,8 @@ class OpenId:
 
     async def request(self, *, state: str, nonce: str, verifier: str) -> str:
         """The address of the provider's page for one sign-in (Core 1.0, section 3.1.2.1; RFC 7636, section 4.3)."""
-        from authlib.oauth2.rfc6749.parameters import prepare_grant_uri  # type: ignore[import-untyped]
-        from authlib.oauth2.rfc7636 import create_s256_code_challenge  # type: ignore[import-untyped]
-
         provider = await self._provider()
-        address: str = prepare_grant_uri(
+        address: str = self._tools.grant_address(
             provider.authorization_endpoint,
             self._settings.client_id,
             "code",
@@ -107,7 +132,7 @@ class OpenId:
             scope=list(self._settings.scopes),
             state=state,
             nonce=nonce,
-            code_challenge=create_s256_code_challenge(verifier),
+            code_challenge=self._tools.challenge(verifier),
             code_challenge_method="S256",
         )
         return address
@@ -148,10 +173,8 @@ class OpenId:
 
         `at_hash` isn't looked at: with codes it is optional, and the access token isn't used for anything.
         """
-        from authlib.oidc.core import CodeIDToken  # type: ignore[import-untyped]
-
         party = {"nonce": nonce, "client_id": self._settings.client_id}
-        checked = CodeIDToken(dict(claims), dict(header), {}, party)
+        checked = self._tools.id_token(dict(claims), dict(header), {}, party)
         try:
             checked.validate(now=now_ms() // 1000, leeway=CLOCK_SKEW_MS // 1000)
         except Exception:  # of joserfc's, or of a claim that isn't of the type it expects
@@ -159,15 +182,12 @@ class OpenId:
 
     async def _exchange(self, code: str, verifier: str) -> str:
         """The ID token for a code."""
-        from authlib.oauth2.auth import ClientAuth  # type: ignore[import-untyped]
-        from authlib.oauth2.rfc6749.parameters import prepare_token_request
-
         settings, provider = self._settings, await self._provider()
         fields = {"code": code, "redirect_uri": self.callback, "code_verifier": verifier}
-        body = prepare_token_request("authorization_code", "", **fields)
+        body = self._tools.token_request("authorization_code", "", **fields)
         headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
         secret = settings.client_secret.decode() if settings.client_secret is not None else ""
-        auth = ClientAuth(settings.client_id, secret, _auth_method(settings, provider))
+        auth = self._tools.client_auth(settings.client_id, secret, _auth_method(settings, provider))
         url, headers, body = auth.prepare("POST", provider.token_endpoint, headers, body)
         content = await self._send("POST", url, headers, body.encode())
         try:
@@ -190,12 +210,11 @@ class OpenId:
 
     async def _send(self, method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> bytes:
         """One request to the provider; no redirects, and no more than so much of an answer in so much time."""
-        import httpx
-
+        httpx = self._tools.httpx
         try:
             async with (
                 asyncio.timeout(TIMEOUT_S),
-                httpx.AsyncClient(timeout=TIMEOUT_S) as client,
+                httpx.AsyncClient(timeout=TIMEOUT_S, verify=self._tools.tls) as client,
                 client.stream(method, url, headers=headers, content=body) as answer,
             ):
                 content = b""
@@ -212,7 +231,7 @@ class OpenId:
                 "provider_unavailable", "The identity provider has a problem; try again in a moment.", 503
             )
         if answer.status_code != 200:
-            log.warning("the identity provider refused: status %d", answer.status_code)
+            log.warning("the identity provider refused: %d %s", answer.status_code, _error_of(content))
             raise SignInFailed("provider_refused", "The identity provider refused this sign-in; try again.")
         return content
 
@@ -242,6 +261,19 @@ def _auth_method(settings: SignInSettings, provider: Discovered) -> str:
         if "client_secret_basic" not in known and "client_secret_post" in known
         else "client_secret_basic"
     )
+
+
+class _Error(msgspec.Struct, frozen=True):
+    """What of a refusal may be looked at (RFC 6749, section 5.2)."""
+
+    error: str
+
+
+def _error_of(content: bytes) -> str:
+    try:
+        return error_word(msgspec.json.decode(content, type=_Error).error)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return "without a reason"
 
 
 def error_word(error: str) -> str:

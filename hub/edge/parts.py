@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from hub.channels.delivery import Delivery
 from hub.channels.outbox import Outbox
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
@@ -44,6 +45,7 @@ class Parts:
     turn: Turn
     files: Files
     intake: Intake
+    delivery: Delivery
     addresses: Counter[str] = field(default_factory=Counter)  # sockets per address
     web: WebSessions | None = None  # people who sign in in their browser, where that is configured
     quotas: Quotas = field(init=False)

@@ -138,17 +138,22 @@ class SupervisorSession(StaffSession):
                 return
             snapshot, situation = found
             watch.monitor_id = ref.monitor_id
+            shown = self.wire_snapshot(snapshot, situation)
             self.event(
                 "monitor.started",
                 conversation_id,
                 {
                     "monitor_id": ref.monitor_id,
                     "participant_id": ref.participant_id,
-                    "snapshot": self.wire_snapshot(snapshot, situation),
+                    "snapshot": shown,
                 },
             )
             watch.stand(snapshot.loaded.top, snapshot.loaded.tag)
             watch.release()
+            messages: Any = shown["messages"]
+            first = messages[0]["offset"] if messages else snapshot.loaded.top + 1
+            store = self.parts.store
+            self.node.spawn(store.note_first_shown(self.person.org, conversation_id, ref.monitor_id, first))
 
     def monitor_over(self, conversation_id: str, monitor_id: str, ended: MonitorEnd | None) -> None:
         """Nothing more of it from now on; say why as soon as that is known."""

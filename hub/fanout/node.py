@@ -15,7 +15,7 @@ import hashlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -24,6 +24,7 @@ from hub.domain import commands as c
 from hub.domain.errors import Refused
 from hub.fanout.board import Entry, Hidden, MonitorEnd, Participation, Wrapup, WrapupEnd
 from hub.fanout.orgs import Org
+from hub.fanout.records import Records
 from hub.fanout.views import Told, View
 from hub.fanout.watch import Listener, Topic, Watch
 from hub.protocol.encode import encode_event
@@ -127,6 +128,7 @@ class Node:
         self.node_id = node_id
         self.maskers = Maskers(settings)
         self.people = People(store, settings, node_id, self.store_clock_ms)
+        self.records = Records(self)
         self.follower = Follower(store.primaries, beat_s=settings.beat_ms / 1000, on_turn=self._on_turn, lane="ingest")
         self.orgs: dict[str, Org] = {}
         self.topics: dict[tuple[str, str], Topic] = {}
@@ -143,8 +145,6 @@ class Node:
         self.stalled_s = 0.0
         self.meter = store.primaries.meter
         self.draining = False
-        # What a conversation has outside the store; each may be asked again, and raises OSError where it can't now.
-        self.before_erase: list[Callable[[str, str], Awaitable[None]]] = []
         self._store_seen = time.monotonic()
         self._incarnation = ""
         self._timed = 0.0
@@ -180,6 +180,7 @@ class Node:
             asyncio.create_task(self._every(settings.lease_renew_ms / 1000, self._renew)),
             asyncio.create_task(self._every(TIMERS_S / TIMER_SLICES, self._timers)),
             asyncio.create_task(self._measure_lag()),
+            asyncio.create_task(self._every(settings.ledger_seal_ms / 1000, self.records.seal)),
         ]
         if settings.tick_ms:
             self._loops.append(asyncio.create_task(self._ticks(settings.tick_ms / 1000)))
@@ -579,7 +580,7 @@ class Node:
         if everything:
             self._swept_all = time.monotonic()
         else:
-            partitions = [p for p in partitions if self._prefers(p)]
+            partitions = [p for p in partitions if self.prefers(p)]
         for kind, org, conversation_id in await self.store.due(partitions, now):
             self.spawn(self._do_due(kind, org, conversation_id))
         await self._presence()
@@ -587,8 +588,9 @@ class Node:
             await self._present_here()
             await self.store.cut_leases(partitions, now)
             await self._idle_and_old(now)
+            await self.records.carry_on()
 
-    def _prefers(self, p: int) -> bool:
+    def prefers(self, p: int) -> bool:
         """Rendezvous hashing: each partition has one preferred node among those that live."""
 
         def weight(node: str) -> bytes:
@@ -597,6 +599,9 @@ class Node:
         return max({*self.alive, self.node_id}, key=weight) == self.node_id
 
     async def _do_due(self, kind: str, org: str, conversation_id: str) -> None:
+        if kind == "erase":
+            await self.records.retire_one(org, conversation_id)
+            return
         command: c.Command = c.ExpireMonitor() if kind == "lease" else c.TimeOutWrapups()
         done = await self.conversations.run(org, conversation_id, lambda _: command, silent=kind == "lease")
         if not done.events:
@@ -609,7 +614,7 @@ class Node:
 
     async def _idle_and_old(self, now: int) -> None:
         for p in self.store.partitions():
-            if not self._prefers(p):
+            if not self.prefers(p):
                 continue
             for org, conversation_id in await self.store.quiet_since(p, "live", now - self.settings.idle_ms):
                 try:
@@ -620,23 +625,12 @@ class Node:
                 if done.events:
                     continue
                 ended = done.after.conversation.ended_at if done.after.conversation is not None else 0
-                if ended is not None and now - ended > self.settings.retention_ms:
-                    await self._erase(org, conversation_id)  # nobody came to acknowledge what is still open
+                queue = done.after.conversation.queue if done.after.conversation is not None else ""
+                if ended is not None and now - ended > self.settings.retention_of(queue):
+                    await self.records.erase(org, conversation_id)  # nobody came to acknowledge what is still open
                 else:
                     await self.store.touch_live(org, conversation_id, now)
-            for org, conversation_id in await self.store.quiet_since(p, "closed", now - self.settings.retention_ms):
-                await self._erase(org, conversation_id)
-
-    async def _erase(self, org: str, conversation_id: str) -> None:
-        try:
-            for forget in self.before_erase:
-                await forget(org, conversation_id)
-        except OSError as error:  # its record stays, so that the next sweep finds it again
-            log.warning("what an old conversation has outside the store can't be erased: %s", error.strerror or error)
-            return
-        await self.store.erase(org, conversation_id)
-        if org in self.orgs:
-            self.orgs[org].board.drop(conversation_id)
+            await self.records.retire(p, now)
 
     async def _present_here(self) -> None:
         """Set right what the store says of this node: a departure can get lost with the store, or cross an arrival."""

@@ -32,7 +32,10 @@ class BoardLog(Log):
         self.p = p
 
     def entry(self, offset: int, tag: bytes, header: bytes, body: bytes) -> None:
-        """A changed row."""
+        """A changed row, or one that is gone."""
+        if body.startswith(b"D"):
+            self.org.erased(self.p, body[1:].decode())
+            return
         change = self.org.board.apply(self.p, offset, body)
         if change is not None:
             self.org.node.meter.view_changes += 1
@@ -100,6 +103,14 @@ class Org:
 
         await asyncio.gather(*(self.node.follower.subscribe(one) for one in self._logs))
         await asyncio.gather(*(one(followed) for followed in self._logs))
+
+    def erased(self, p: int, name: str) -> None:
+        """A conversation was erased: the log calls it by its name in the ledger."""
+        keys = self.node.settings.ledger
+        for entry in list(self.board):
+            if entry.p == p and name in keys.names(self.org, entry.conversation_id):
+                self.board.drop(entry.conversation_id)
+                return
 
     def stop(self) -> None:
         """Follow nothing any more."""

@@ -210,6 +210,8 @@ def openapi() -> Json:
         types.SignOutAnswer,
         types.RevocationRequest,
         types.Nothing,
+        types.OutboxAction,
+        types.OutboxList,
         types.ConversationList,
         types.ConversationDetail,
         types.Transcript,
@@ -257,6 +259,7 @@ def _paths() -> Json:
             "post": _operation("revoke", "Close the sockets of a person or a token (role admin).", types.Nothing)
             | {"requestBody": _body(_ref(types.RevocationRequest))}
         },
+        **_channel_paths(),
         "/v1/conversations": {
             "get": _operation(
                 "listConversations", "Conversations that the token's queues allow.", types.ConversationList
@@ -318,6 +321,37 @@ def _file_paths() -> Json:
             | {"parameters": [file_id]}
         },
         "/v1/files/{id}/{name}": {"get": fetch | {"parameters": opened, "security": [{"token": []}, {}]}},
+    }
+
+
+def _channel_paths() -> Json:
+    """Providers' own requests, and what waits for them or was given up."""
+    named = [_parameter("id", "the action's id", "path")]
+    connector = _parameter("connector", "id of a configured connector", "path")
+    receive = _operation("receive", "A provider's request, as its adapter understands it.", types.EventResults)
+    received = {"parameters": [connector], "security": []}
+    filters = {
+        "connector": "id of a configured connector",
+        "state": "waiting or dead",
+        "limit": "1 to 1,000; default 100",
+    }
+    listed = {"parameters": [_parameter(name, words, "query") for name, words in filters.items()]}
+    one = _operation("getOutboxAction", "One action that waits or was given up.", types.OutboxAction)
+    return {
+        "/v1/channels/{connector}": {"post": receive | received},
+        "/v1/outbox": {
+            "get": _operation("listOutbox", "Actions that wait, or were given up (role admin).", types.OutboxList)
+            | listed
+        },
+        "/v1/outbox/{id}": {
+            "get": one | {"parameters": named},
+            "delete": _operation("dropOutboxAction", "Give it up now; of a dead letter: forget it.", types.Nothing)
+            | {"parameters": named},
+        },
+        "/v1/outbox/{id}/retry": {
+            "post": _operation("retryOutboxAction", "Try it now; a dead letter: once more, at the end.", types.Nothing)
+            | {"parameters": named}
+        },
     }
 
 

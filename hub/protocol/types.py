@@ -602,6 +602,33 @@ class RevocationRequest(TypedDict):
     jti: NotRequired[str]
 
 
+class OutboxAction(TypedDict):
+    """
+    An action that waits for its provider, or was given up; nothing of what it says. Times are Unix milliseconds.
+
+    `tries` made so far, `reason` of the last one; `next_at` and how many wait `behind` it (waiting), `failed_at` (dead).
+    """
+
+    state: Literal["waiting", "dead"]
+    id: str
+    conversation_id: str
+    connector: str
+    type: str
+    at: int
+    tries: int
+    reason: str
+    next_at: int | None
+    failed_at: int | None
+    behind: int
+
+
+class OutboxList(TypedDict):
+    """Actions of the organization's connectors; `more`: there are more than were asked for."""
+
+    actions: list[OutboxAction]
+    more: bool
+
+
 class ConversationList(TypedDict):
     """A page of conversations; `cursor` is null at the end."""
 

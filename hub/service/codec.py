@@ -8,6 +8,7 @@ import msgspec
 import orjson
 
 from hub.domain.conversation import Conversation, Counters, Monitor, MonitorSession, Participant, Prepared, Situation
+from hub.domain.ledger import CHAIN_MONITOR, CHAIN_STATE, Head
 from hub.service.ports import Loaded
 
 _encoder = msgspec.json.Encoder()
@@ -29,7 +30,9 @@ def decode_loaded(fields: Mapping[bytes, bytes], now_ms: int) -> Loaded:
     if monitor is not None:
         leases = {name[3:].decode(): int(value) for name, value in fields.items() if name.startswith(b"ml:")}
         sessions = tuple(MonitorSession(session, end) for session, end in sorted(leases.items()))
-        monitor = replace(monitor, sessions=sessions)
+        whose, _, first = fields.get(b"m.from", b"").decode().partition(" ")
+        shown = int(first) if whose == monitor.monitor_id else None
+        monitor = replace(monitor, sessions=sessions, first_shown=shown)
     since = fields.get(b"since")
     situation = Situation(
         now_ms=now_ms,
@@ -52,7 +55,25 @@ def decode_loaded(fields: Mapping[bytes, bytes], now_ms: int) -> Loaded:
         tag=fields.get(b"tag", b"0").decode(),
         customer_top=int(fields.get(b"ctop", 0)),
         drafts={name[6:].decode(): text.decode() for name, text in fields.items() if name.startswith(b"draft:")},
+        ledger={chain: head for chain in (CHAIN_STATE, CHAIN_MONITOR) if (head := ledger_head(fields, chain)).number},
     )
+
+
+def ledger_field(chain: str) -> str:
+    """The record's field with number, code and chain of a chain's last line; its place is in `<field>.at`."""
+    return f"l{chain}"
+
+
+def ledger_head(fields: Mapping[bytes, bytes], chain: str) -> Head:
+    """The last line of a chain as the record has it; the empty head where there is none."""
+    name = ledger_field(chain).encode()
+    number, code, id = fields.get(name, b"0  ").decode().split(" ")
+    return Head(int(number), code, fields.get(name + b".at", b"").decode(), chain=id)
+
+
+def ledger_value(head: Head) -> bytes:
+    """The record's field for the last line of a chain."""
+    return f"{head.number} {head.code} {head.chain}".encode()
 
 
 def spoken_as(participant: Participant) -> bytes:

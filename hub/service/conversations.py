@@ -60,6 +60,7 @@ class Conversations:
         self._settings = settings
         self._new_id = new_id
         self._tag = tag
+        self._keys = settings.ledger
         self._turns: dict[tuple[str, str, bool], _Turn] = {}
         self.committed: Counter[type[e.Event]] = Counter()  # what came about by this node, since its start
 
@@ -149,6 +150,7 @@ class Conversations:
                     seen=seen,
                     request=request,
                     answer=orjson.dumps(said),
+                    keys=self._keys,
                 )
                 result = await self._store.commit(commit, lane=lane)
                 match result:

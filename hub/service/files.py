@@ -21,7 +21,7 @@ from hub.domain.decide import speaker, visible
 from hub.domain.errors import Refused
 from hub.domain.files import FileMeta, is_file_id, refused, unknown_file
 from hub.domain.grants import Person
-from hub.service.file_links import file_url, sign, signed
+from hub.service.file_links import file_url, sign, signed, split_url
 from hub.service.history import History
 from hub.service.ids import Ids
 
@@ -36,6 +36,9 @@ class Blobs(Protocol):
 
     async def open(self, org: str, conversation_id: str, file_id: str) -> AsyncIterator[bytes]:
         """The content in parts."""
+
+    async def there(self, org: str, conversation_id: str, file_id: str) -> bool:
+        """True where the content is there."""
 
     async def forget(self, org: str, conversation_id: str) -> None:
         """Everything of a conversation; idempotent."""
@@ -200,9 +203,24 @@ class Files:
     # -- links ---------------------------------------------------------------------------------------------------------------
 
     async def link(self, meta: FileMeta, now_ms: int) -> tuple[str, int]:
-        """An address that opens this file for whoever has it, and when it is over (Unix ms)."""
+        """
+        An address that opens this file for whoever has it, and when it is over (Unix ms).
+
+        Raises:
+            Refused: `unknown_file` where its bytes are gone, so that a page can say so instead of a failed download.
+        """
+        if not await self._blobs.there(meta.org, meta.conversation_id, meta.file_id):
+            log.error("the bytes of a file are not where they were put; do all hubs share the folder?")
+            raise unknown_file()
         until = now_ms + self._link_ms
         return f"{file_url(meta)}?until={until}&sign={sign(await self._index.secret(), meta.file_id, until)}", until
+
+    async def opened(self, url: str, until_ms: int) -> str | None:
+        """A file's address as messages have it, and what opens it until a time for whoever has it; None for another one."""
+        split = split_url(url)
+        if split is None:
+            return None
+        return f"{url}?until={until_ms}&sign={sign(await self._index.secret(), split[0], until_ms)}"
 
     async def linked(self, file_id: str, until: str, signature: str, now_ms: int) -> FileMeta:
         """

@@ -10,8 +10,9 @@ from hub.domain.board import extra_of, monitor_parts, row_of
 from hub.domain.conversation import Conversation, Situation
 from hub.domain.effects import Action, effects_of
 from hub.domain.errors import Refused
+from hub.domain.ledger import CHAIN_MONITOR, CHAIN_STATE, Head, LedgerKeys, chained, ledger_name
 from hub.protocol.encode import encode_event
-from hub.service.codec import encode_state, spoken_as
+from hub.service.codec import encode_state, ledger_field, ledger_value, spoken_as
 from hub.service.ports import Commit, Loaded, Request
 
 # Decisions that look at the monitor without touching it: a monitor that starts meanwhile must make them decide again.
@@ -37,6 +38,7 @@ _WRITE_MONITOR = (
 # Most commits aren't guarded by the monitor (an agent must not feel it), so what they say of it would be as old as their
 # decision. The store puts in what holds when it writes. No string can look like this member: quotes in it are escaped.
 MONITOR_HERE = "@"
+NO_KEYS = LedgerKeys()
 
 
 def plan_commit(
@@ -51,18 +53,25 @@ def plan_commit(
     seen: Sequence[bytes] = (),
     request: Request | None = None,
     answer: bytes = b"",
+    keys: LedgerKeys = NO_KEYS,
 ) -> Commit:
     """
     The commit that makes `events` (decided in `before`, leading to `after`) a fact.
 
-    `fresh_tag` and `fresh_epoch` are random, as are the ids that `new_action_id` makes.
+    `fresh_tag` and `fresh_epoch` are random, as are the ids that `new_action_id` makes. `keys` are the ledger's.
     """
     conversation = after.existing
     effects = effects_of(before, events, after)
     of_state = after.conversation != before.conversation
-    writes_monitor = any(isinstance(one, _WRITE_MONITOR) for one in events)
+    moves_state = bool(of_state or seen or effects.transcript)
+    # The ledger's last line must be known when the next one is made: whatever writes one moves the version that guards it.
+    writes_monitor = any(isinstance(one, _WRITE_MONITOR) for one in events) or (bool(events) and not moves_state)
     reads_monitor = writes_monitor or any(isinstance(one, _READ_MONITOR) for one in events)
     sets, drops = _fields(before, after, fresh_epoch)
+    chain = CHAIN_STATE if moves_state else CHAIN_MONITOR
+    name, ledger, head = _ledger(loaded, effects.ledger, conversation, chain, f"{fresh_epoch}{fresh_tag}", keys)
+    if ledger:
+        sets.append((ledger_field(chain), ledger_value(head)))
     number = int(loaded.version.partition(".")[0] or 0) + 1
     due, due_drop = _due(before, after)
     # A transfer is a fact, however a monitor stands; what ends only because nobody renewed it waits for the lease's end.
@@ -75,7 +84,7 @@ def plan_commit(
         connector=conversation.connector,
         version=loaded.version,
         monitor_version=loaded.monitor_version if reads_monitor else None,
-        new_version=f"{number}.{fresh_tag}" if of_state or seen or effects.transcript else None,
+        new_version=f"{number}.{fresh_tag}" if moves_state else None,
         new_monitor_version=fresh_tag if writes_monitor else None,
         now_ms=after.now_ms,
         index=("closed" if conversation.settled else "live") if of_state else None,
@@ -105,10 +114,36 @@ def plan_commit(
             for name, content in one.panels
         ],
         seen=seen,
-        ledger=[orjson.dumps(one) for one in effects.ledger],
+        ledger=ledger,
         request=request,
         answer=answer,
+        ledger_field=ledger_field(chain) if ledger else "",
+        ledger_name=name,
     )
+
+
+def _ledger(
+    loaded: Loaded,
+    lines: Sequence[dict[str, object]],
+    conversation: Conversation,
+    chain: str,
+    fresh: str,
+    keys: LedgerKeys,
+) -> tuple[str, list[bytes], Head]:
+    """
+    The lines as they are written behind the last one of their chain, and the head after them.
+
+    First of all the conversation's name where the chain begins, else nothing. Lines hold the name instead of the id.
+    `fresh` is random: a chain that begins is called by it.
+    """
+    name = ledger_name(keys.first, conversation.org, conversation.conversation_id)
+    before = loaded.ledger.get(chain, Head())
+    bodies = [
+        orjson.dumps({key: value for key, value in one.items() if key != "conversation_id"} | {"conversation": name})
+        for one in lines
+    ]
+    made, head = chained(bodies, before.chain or f"{fresh}{chain}", before, keys.first)
+    return name if made and not before.number else "", made, head
 
 
 def fitted(conversation: Conversation, bytes_max: int) -> Conversation:
@@ -193,7 +228,7 @@ def _monitor_fields(before: Situation, after: Situation) -> tuple[list[tuple[str
     """Leases are fields of their own, so that a renewal rewrites nothing else."""
     old = {one.session: one.lease_end for one in before.monitor.sessions} if before.monitor else {}
     if after.monitor is None:
-        return [], ["m", "m.id", "m.row", "m.extra", *(f"ml:{session}" for session in old)]
+        return [], ["m", "m.id", "m.row", "m.extra", "m.from", *(f"ml:{session}" for session in old)]
     new = {one.session: one.lease_end for one in after.monitor.sessions}
     sets = [("m", encode_state(after.monitor)), ("m.id", after.monitor.monitor_id.encode())]
     seen, hidden = monitor_parts(after.monitor)

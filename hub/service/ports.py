@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from hub.domain.conversation import Situation
+from hub.domain.ledger import Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class Loaded:
     One conversation as the store has it, the situation still without the configuration's part.
 
     `version` and `monitor_version` are compared whole and mean nothing else; empty where there is none yet. `drafts` are
-    by participant id. `fields` are the raw ones, for whoever writes the difference.
+    by participant id. `fields` are the raw ones, for whoever writes the difference. `ledger` is the last line of each of
+    its chains in the ledger.
     """
 
     situation: Situation
@@ -30,6 +32,7 @@ class Loaded:
     tag: str = "0"
     customer_top: int = 0
     drafts: Mapping[str, str] = field(default_factory=dict)
+    ledger: Mapping[str, Head] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,9 @@ class Commit:
     `monitor_version` None: neither read nor written. `new_version`, `new_monitor_version` None: not moved. `index` is
     `live`, `closed` or None (stays). `lease_due`: refuse if the lease still runs. `due`: (kind, at) to set, `due_drop`
     kinds to take out. `transcript`: (audience, body). `sets` and `drops` are fields of the conversation's record.
+
+    `ledger` are the lines, whole; the place of the last one becomes the record's field `<ledger_field>.at`. `ledger_name` is
+    what they call the conversation, given with the first line of a chain: the store keeps whose name it is.
     """
 
     org: str
@@ -78,6 +84,8 @@ class Commit:
     ledger: Sequence[bytes]
     request: Request | None = None
     answer: bytes = b""
+    ledger_field: str = ""
+    ledger_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

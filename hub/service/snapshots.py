@@ -17,26 +17,46 @@ MESSAGES_SHOWN = 50
 RANKS = {None: 0, "sent": 1, "failed": 2, "delivered": 3, "read": 4}  # receipts come out of order: the furthest counts
 
 
+class Receipts:
+    """What became of messages, whatever order their receipts are taken in."""
+
+    def __init__(self) -> None:
+        self._furthest: dict[str, Mapping[str, Any]] = {}
+
+    def take(self, data: Mapping[str, Any]) -> None:
+        """One receipt's `message_id`, `status` and `reason`."""
+        known = self._furthest.get(data["message_id"], {})
+        if RANKS[data["status"]] > RANKS[known.get("status")]:
+            self._furthest[data["message_id"]] = data
+
+    def of(self, message_id: str) -> dict[str, object]:
+        """`status`, and `reason` where it failed and said why; empty for one without a receipt."""
+        data = self._furthest.get(message_id)
+        if data is None:
+            return {}
+        failed = data["status"] == "failed" and data.get("reason")
+        return {"status": data["status"], **({"reason": data["reason"]} if failed else {})}
+
+
 def messages_of(entries: Iterable[StoredEntry], *, customer: bool = False) -> list[dict[str, Any]]:
     """
-    The newest messages among `entries` (oldest first), each with `at`, `offset` and the last receipt's `status`.
+    The newest messages among `entries` (oldest first), each with `at`, `offset` and the furthest receipt's `status`.
 
-    `offset` counts what the viewer sees: with `customer` it is the customer's own.
+    `offset` counts what the viewer sees: with `customer` it is the customer's own. `reason` stands beside `failed`.
     """
     found: dict[str, dict[str, Any]] = {}
+    states = Receipts()
     for entry in entries:
         if not entry.body.startswith(b'{"event":"message.'):
             continue
         event = orjson.loads(entry.body)
         data = event["data"]
         if event["event"] == "message.receipt":
-            message = found.get(data["message_id"])
-            if message is not None and RANKS[data["status"]] > RANKS[message.get("status")]:
-                message["status"] = data["status"]
+            states.take(data)
         else:
             offset = entry.customer_offset if customer else entry.offset
             found[data["message_id"]] = {**data, "at": event["at"], "offset": offset}
-    return list(found.values())[-MESSAGES_SHOWN:]
+    return [{**one, **states.of(one["message_id"])} for one in list(found.values())[-MESSAGES_SHOWN:]]
 
 
 def customer_message(data: Mapping[str, object], name_visible: bool) -> dict[str, object]:

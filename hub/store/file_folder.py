@@ -64,6 +64,10 @@ class FolderBlobs:
 
         return parts()
 
+    async def there(self, org: str, conversation_id: str, file_id: str) -> bool:
+        """True where the content is there."""
+        return await asyncio.to_thread((self._folder(org, conversation_id) / file_id).is_file)
+
     async def drop(self, org: str, conversation_id: str, file_id: str) -> None:
         """One file."""
         await asyncio.to_thread((self._folder(org, conversation_id) / file_id).unlink, missing_ok=True)

@@ -167,6 +167,10 @@ class Keys:
         """Stream: who did what to whom."""
         return self._bases[p] + b"ledger"
 
+    def ledger_names(self, p: int) -> bytes:
+        """Hash: `<org>/<conversation>` by the name that the ledger's lines use."""
+        return self.ledger(p) + b"names"
+
     def request(self, p: int, org: str, role: str, user_id: str, req: str) -> bytes:
         """String, 10 minutes: a request and its answer. Two organizations may have equal user ids."""
         return f"{self._bases[p].decode()}r:{org}/{role}/{user_id}/{req}".encode()

@@ -15,8 +15,10 @@ from typing import Any
 import orjson
 
 from hub.domain.errors import Refused
+from hub.domain.ledger import CHAIN_STATE, Head, chained, ledger_name
 from hub.service.codec import decode_loaded
 from hub.service.history import Listed
+from hub.service.ids import secret_hash
 from hub.service.ports import (
     Append,
     Appended,
@@ -38,19 +40,24 @@ from hub.store.topology import Primaries
 _LUA = Path(__file__).with_name("lua")
 
 
-def _script(name: str) -> Script:
+def load_script(name: str) -> Script:
+    """The script of that name in `lua/`."""
     return Script(name, (_LUA / f"{name}.lua").read_bytes())
 
 
 NODE_SILENCE_MS = 5_000
+ERASE_TRIES = 16
+REWRITE_IDS = 20  # conversations taken out of a board's log at once: it looks for each in every row
 UNPROVEN_MS = 1_000  # silence of a resumed socket after which its client hasn't got the new secret
 
-APPEND, COMMIT, RENEW, CUT, SNAPSHOT, CLAIM, REPORT, PERSON, RESUME, SESSION, BEAT = SCRIPTS = tuple(
-    _script(name)
+APPEND, COMMIT, RENEW, CUT, SNAPSHOT, CLAIM, REPORT, PERSON, RESUME, SESSION, BEAT, *_OF_RECORDS = SCRIPTS = tuple(
+    load_script(name)
     for name in (
         "append", "commit", "renew", "cut", "snapshot", "claim", "report", "person", "resume", "session", "beat",
+        "seal", "erase", "rewrite", "seen",
     )
 )  # fmt: skip
+SEAL, ERASE, REWRITE, SEEN = _OF_RECORDS
 
 
 class RandomIds:
@@ -236,6 +243,9 @@ class RedisStore:
             b"%d" % self._settings.transcript_entries_max,
             self._wake(base, commit.org, commit.connector),
             b"%d" % self._settings.request_memory_ms,
+            b"%d" % self._settings.ledger_entries_max,
+            f"{commit.ledger_field}.at".encode(),
+            commit.ledger_name.encode(),
         ]
         for items in (
             [part for name, value in commit.sets for part in (name.encode(), value)],
@@ -367,25 +377,68 @@ class RedisStore:
         key = self.keys.segments(p, org, conversation_id)
         return [entry[1] for _, entry in await self.call("commit", key, b"XRANGE", key, b"-", b"+")]
 
-    async def erase(self, org: str, conversation_id: str) -> None:
+    async def erase(self, org: str, conversation_id: str, *, why: str = "retention", forget: bool = False) -> None:
         """
-        Everything that is kept under the conversation's name; idempotent.
+        Everything that is kept under the conversation's name; idempotent, one script.
 
-        The ledger stays, and rows in the board's log until newer ones have pushed them out.
+        The ledger stays, with one more line that says `why`. With `forget` it isn't known any more whose lines they are;
+        rows in the board's log stay until newer ones have pushed them out, or `rewrite_board`.
+
+        Raises Refused `store_unavailable`, `outcome: none` where it is changed all the time.
         """
         p, member = self._place(org, conversation_id)
+        keys, named = self._settings.ledger, self.keys
+        name = ledger_name(keys.first, org, conversation_id)
+        for _ in range(ERASE_TRIES):
+            loaded = await self.load(org, conversation_id)
+            conversation = loaded.situation.conversation
+            connector = conversation.connector if conversation is not None else ""
+            await self._forget_deliveries(p, member, org, connector)
+            told = {
+                "what": "conversation.erased",
+                "at": loaded.situation.now_ms,
+                "org": org,
+                "why": why,
+                "conversation": name,
+            }
+            head = loaded.ledger.get(CHAIN_STATE, Head())
+            chain = head.chain or f"{new_tag().decode()}{new_tag().decode()}{CHAIN_STATE}"
+            lines, _ = chained([orjson.dumps(told)], chain, head, keys.first)
+            at = (p, org, conversation_id)
+            names = [named.conversation(*at), named.transcript(*at), named.seen_base(*at), named.panels(*at)]
+            names += [named.live(p), named.closed(p), named.board(p, org), named.board_top(p, org), named.actions(*at)]
+            names += [named.due(p, f"{org}/{connector}"), named.segments(*at), named.due(p), named.ledger(p)]
+            args = [loaded.version.encode(), loaded.monitor_version.encode(), member, name.encode(), new_tag()]
+            args += [b"1" if forget else b"0", b"%d" % self._settings.ledger_entries_max, *lines]
+            if await self.script("commit", ERASE, names, args) != b"conflict":
+                return
+        raise store_unavailable("none")
+
+    async def _forget_deliveries(self, p: int, member: bytes, org: str, connector: str) -> None:
+        """What is known of tries to send its actions, dead letters too; before its record, so that a crash loses no trace."""
         base = self.keys.base(p)
-        count, connector = await self.call(
-            "commit", base, b"HMGET", self.keys.conversation(p, org, conversation_id), b"dn", b"conn"
-        )
-        kept = (self.keys.conversation, self.keys.transcript, self.keys.segments, self.keys.panels, self.keys.actions)
-        names = [name(p, org, conversation_id) for name in kept]
-        names += [self.keys.seen(p, org, conversation_id, k) for k in range(int(count or 0) // 500 + 1)]
-        await self.call("commit", base, b"UNLINK", *names)
-        due = self.keys.due(p, f"{org}/{(connector or b'').decode()}")
-        for index in (self.keys.closed(p), self.keys.live(p), due):
-            await self.call("commit", base, b"ZREM", index, member)
-        await self.call("commit", base, b"ZREM", self.keys.due(p), b"lease:" + member, b"wrapup:" + member)
+        dead = base + b"dead:" + member
+        letters = [member + b" " + id_ for id_ in pairs(await self.call("commit", base, b"HGETALL", dead))]
+        if letters:
+            await self.call("commit", base, b"ZREM", base + b"deads:" + f"{org}/{connector}".encode(), *letters)
+        await self.call("commit", base, b"UNLINK", dead, base + b"try:" + member, base + b"back:" + member)
+
+    async def rewrite_board(self, p: int, org: str, conversation_ids: Sequence[str]) -> None:
+        """Take rows of erased conversations out of the board's log; positions stay. Idempotent."""
+        key = self.keys.board(p, org)
+        for start in range(0, len(conversation_ids), REWRITE_IDS):
+            ids = [one.encode() for one in conversation_ids[start : start + REWRITE_IDS]]
+            await self.script("commit", REWRITE, [key], ids)
+
+    async def has_actions(self, org: str, conversation_id: str) -> bool:
+        """True where the platform hasn't reported everything yet."""
+        key = self.keys.actions(partition(org, conversation_id), org, conversation_id)
+        return bool(await self.call("commit", key, b"EXISTS", key))
+
+    async def note_first_shown(self, org: str, conversation_id: str, monitor_id: str, offset: int) -> None:
+        """The oldest entry that a monitor was shown; nothing where it is over, or where that is known."""
+        key = self.keys.conversation(partition(org, conversation_id), org, conversation_id)
+        await self.script("commit", SEEN, [key], [monitor_id.encode(), b"%d" % offset])
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -490,6 +543,19 @@ class RedisStore:
         p, member = self._place(org, conversation_id)
         key = self.keys.due(p)
         await self.call("commit", key, b"ZREM", key, kind.encode() + b":" + member)
+
+    async def set_due(self, kind: str, org: str, conversation_id: str, at_ms: int) -> None:
+        """Something is due then; an earlier or later time of the same kind is forgotten."""
+        p, member = self._place(org, conversation_id)
+        key = self.keys.due(p)
+        await self.call("commit", key, b"ZADD", key, b"%d" % at_ms, kind.encode() + b":" + member)
+
+    async def ended_between(self, p: int, since_ms: int, until_ms: int, count: int) -> list[tuple[str, str, int]]:
+        """Conversations of the `closed` index by the time of their end, oldest first: (organization, conversation, end)."""
+        key, score = self.keys.closed(p), (b"%d" % since_ms, b"%d" % until_ms)
+        limit = (b"WITHSCORES", b"LIMIT", b"0", b"%d" % count)
+        reply = await self.call("commit", key, b"ZRANGEBYSCORE", key, *score, *limit)
+        return [(*_split(member), int(float(at))) for member, at in zip(reply[::2], reply[1::2], strict=True)]
 
     async def quiet_since(self, p: int, index: str, at_ms: int, count: int = 100) -> list[tuple[str, str]]:
         """Conversations of the `live` or `closed` index whose time is before `at_ms`, oldest first."""
@@ -663,10 +729,14 @@ class RedisStore:
         """The claims behind a ticket, once."""
         key = self._ticket_key(ticket)
         claims: bytes | None = await self.call("commit", key, b"GETDEL", key)
+        if claims is None:  # made by a node of an earlier version, which kept it as it is
+            plain = self.keys.base(partition("", ticket)) + b"ticket:" + ticket.encode()
+            claims = await self.call("commit", plain, b"GETDEL", plain)
         return claims
 
     def _ticket_key(self, ticket: str) -> bytes:
-        return self.keys.base(partition("", ticket)) + b"ticket:" + ticket.encode()
+        """By its hash: whoever reads the store doesn't get in with it."""
+        return self.keys.base(partition("", ticket)) + b"ticket:" + secret_hash(ticket).encode()
 
     async def revoke(self, org: str, kind: str, value: str, at_ms: int) -> None:
         """Remember that tokens of a `sub` issued until now, or the token of a `jti`, are void."""

@@ -10,6 +10,7 @@ from playwright.async_api import Page, expect
 
 from tests.browser.conftest import GUESTS, Visits
 from tests.support.centre import Centre
+from tests.support.files import uploaded
 from tests.support.processes import HubProcess
 from tests.support.socket import Json, Socket
 
@@ -68,12 +69,12 @@ async def test_a_customer_talks_with_an_agent(visit: Visits, centre: Centre) -> 
     await agent.command("typing", conversation_id=story.id, on=True)
     log = page.get_by_role("log")
     await expect(log.get_by_text("Somebody is typing…")).to_be_visible()
-    file = {"url": "https://files.example/refund.pdf", "name": "refund.pdf", "mime": "application/pdf"}
+    file = await uploaded(centre, centre.token("max", "agent"), story.id, "refund.pdf")
     await agent.command(
         "message.send", conversation_id=story.id, text="Here it is.", client_message_id="m_1", attachments=[file]
     )
     await expect(log.get_by_text("Here it is.")).to_be_visible()
-    assert await log.get_by_role("link", name="refund.pdf").get_attribute("href") == file["url"]
+    await expect(log.get_by_role("button", name="Save refund.pdf")).to_be_visible()
     await expect(page.get_by_text("You are talking with Max Weber")).to_be_visible()
     await agent.expect("message.receipt", story.id, status="read")
 

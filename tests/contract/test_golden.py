@@ -106,7 +106,20 @@ def test_grown_records_have_more() -> None:
     same = [a["key"].partition("}:")[2] for a, b in zip(state, grown(state), strict=True) if a["value"] == b["value"]]
     kinds = {name.partition(":")[0].partition("/")[0] for name in same}
     # ids, positions and times; what stands under r and n is an id or a record, whose answers are maps of the protocol's own
-    assert kinds <= {"", "incarnation", "revoked", "boardtop", "top", "d", "due", "live", "closed", "n", "p"}, kinds
+    assert kinds <= {
+        "",
+        "incarnation",
+        "revoked",
+        "boardtop",
+        "top",
+        "d",
+        "due",
+        "live",
+        "closed",
+        "n",
+        "p",
+        "ledgernames",
+    }, kinds
 
 
 # -- a hub on it -----------------------------------------------------------------------------------------------------

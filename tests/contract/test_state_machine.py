@@ -30,6 +30,7 @@ from hub.domain import commands as c
 from hub.domain.conversation import Situation
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
+from hub.domain.ledger import ledger_name
 from hub.protocol.commands import DraftUpdate, MessageSend
 from hub.protocol.platform import AnyEvent
 from hub.service.conversations import Conversations
@@ -984,7 +985,8 @@ class Machine(RuleBasedStateMachine):
         assert [_kind(one.partition(b" ")[2])[0] for one in sent] == model.actions
         assert [orjson.loads(one)["kind"] for one in segments] == model.segments
         said = [orjson.loads(line[1]) for _, line in reversed(lines)]
-        assert [one["what"] for one in said if one["conversation_id"] == self.name] == model.ledger
+        name = ledger_name(world.settings.ledger.first, ORG, self.name)
+        assert [one["what"] for one in said if one["conversation"] == name] == model.ledger
 
 
 def _kind(body: bytes) -> tuple[str]:

@@ -19,6 +19,7 @@ from hub.domain import commands as c
 from hub.domain.conversation import Participant, Situation
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
+from hub.domain.ledger import ledger_name
 from hub.protocol import platform as p
 from hub.service.conversations import Conversations
 from hub.service.ids import id_hash
@@ -318,7 +319,8 @@ async def test_a_takeover_is_written_whole(world: World) -> None:
     ledger = [
         orjson.loads(entry[1]) for _, entry in world.ask("XRANGE", world.shared("ledger", conversation), "-", "+")
     ]
-    assert [one["what"] for one in ledger if one["conversation_id"] == conversation][-4:] == [
+    name = ledger_name(world.settings.ledger.first, ORG, conversation)
+    assert [one["what"] for one in ledger if one["conversation"] == name][-4:] == [
         "takeover.completed",
         "wrapup.requested",
         "wrapup.requested",

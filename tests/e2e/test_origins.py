@@ -1,4 +1,4 @@
-"""Whose pages may connect: exactly the allowed origins, on the socket's handshake with either driver."""
+"""Whose pages may connect: exactly the allowed origins, on the socket's handshake."""
 
 import asyncio
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ ALLOWED = "https://desk.example.com"
 ENDPOINTS = ("/v1/supervisor", "/v1/agent", "/v1/connector", "/v1/customer")
 
 
-@pytest.fixture(scope="module", params=["lean", "asgi"])
-def listing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
-    """A hub with a list of allowed origins, with each driver of sockets."""
-    config = f'origins = ["{ALLOWED}", "https://second.example:8443"]\nsocket_driver = "{request.param}"\n' + CONFIG
+@pytest.fixture(scope="module")
+def listing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """A hub with a list of allowed origins; that both drivers of sockets judge alike is tests/contract/test_frames.py's."""
+    config = f'origins = ["{ALLOWED}", "https://second.example:8443"]\n' + CONFIG
     hub = HubProcess(tmp_path_factory.mktemp("listing"), config=config)
     hub.start()
     yield hub

@@ -17,6 +17,9 @@ Json = dict[str, Any]
 # Times within the story, its leases' ends, and what is due a day later; not when its tokens expire.
 _TIMES = re.compile(r"(?<![0-9a-z])(1999999|2000000|2000086)\d{6}(?![0-9a-z])")
 
+# Places in the ledger, and the codes that cover them.
+_PLACES = re.compile(r'("(?:after|prev|mac)":")[^"+]+')
+
 
 def versions() -> list[str]:
     """Of which there is a golden, oldest first."""
@@ -59,7 +62,8 @@ async def _value(store: StoreProcess, key: bytes) -> Any:
         case b"hash":
             flat = [one.decode() for one in await ask(store, "HGETALL", name)]
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            return fields | {name: str(END_MS) for name in ("attached",) if fields.get(name)}
+            fields |= {name: str(END_MS) for name in ("attached",) if fields.get(name)}
+            return {field: _unplaced(field, text) for field, text in fields.items()}
         case b"list":
             return [one.decode() for one in await ask(store, "LRANGE", name, "0", "-1")]
         case b"set":
@@ -73,9 +77,20 @@ async def _value(store: StoreProcess, key: bytes) -> Any:
         case b"stream":
             dated = name.endswith(":ledger") or ":g:" in name
             entries = await ask(store, "XRANGE", name, "-", "+")
-            return [["*" if dated else id.decode(), *(one.decode() for one in fields)] for id, fields in entries]
+            return [
+                ["*" if dated else id.decode(), *(_PLACES.sub(r"\1*", one.decode()) for one in fields)]
+                for id, fields in entries
+            ]
         case kind:
             raise AssertionError(f"{name} is a {kind!r}, which nobody reads")
+
+
+def _unplaced(field: str, text: str) -> str:
+    """A record's field without the ledger's place, which is dated by the engine, and without the code made of it."""
+    if field in ("lc", "lm"):
+        number, _, chain = text.split(" ")
+        return f"{number} * {chain}"
+    return "*" if field in ("lc.at", "lm.at") else text
 
 
 # -- into a store ----------------------------------------------------------------------------------------------------
@@ -138,7 +153,7 @@ def _grown_value(key: str, kind: str, value: Any) -> Any:
         case "list":
             return [_grown_text(one) for one in value]
         case "stream":
-            return [[*entry[:-1], "\n".join(map(_grown_text, entry[-1].split("\n")))] for entry in value]
+            return [["\n".join(map(_grown_text, part.split("\n"))) for part in entry] for entry in value]
     return value
 
 

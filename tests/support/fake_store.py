@@ -173,6 +173,8 @@ class FakeStore:
         record.panels.update(commit.panels)
         record.seen.update(commit.seen)
         record.ledger += commit.ledger
+        if commit.ledger:
+            fields[f"{commit.ledger_field}.at".encode()] = b"%d-0/%d" % (len(record.ledger), record.number(b"top"))
         record.index = commit.index or record.index
         return Committed(record.number(b"top"), fields.get(b"tag", b"0").decode(), fields[b"epoch"].decode())
 

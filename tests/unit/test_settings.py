@@ -16,6 +16,7 @@ from hub.settings import (
     IssuerSettings,
     Settings,
     SettingsError,
+    SignInSettings,
     build,
     describe,
     load,
@@ -173,6 +174,103 @@ def test_variables_of_every_kind() -> None:
 def test_store_addresses(scheme: str) -> None:
     """Each kind of store address is taken."""
     assert build("", "hub.toml", {"HUB_REDIS_URL": f"{scheme}://a:1"}).redis_url == f"{scheme}://a:1"
+
+
+SIGN_IN = """
+[sign_in]
+issuer = "https://login.example.com/"
+client_id = "hub-console"
+public_url = "https://hub.example.com"
+"""
+
+
+def test_signing_in() -> None:
+    """What a file says of signing in is read; the secret comes from a file beside it or from the environment."""
+    made = build(FULL + SIGN_IN, "/etc/hub/hub.toml", {}, read=lambda path: SECRET.encode()).sign_in
+    assert made == SignInSettings(
+        issuer="https://login.example.com/",
+        client_id="hub-console",
+        public_url="https://hub.example.com",
+        discovery_url="https://login.example.com/.well-known/openid-configuration",
+    )
+    assert made.secure
+    assert made.scopes == ("openid", "profile")
+    files = {Path("/etc/hub/secret"): SECRET.encode(), Path("/etc/hub/client"): b"from-file\n"}
+    more = SIGN_IN + 'client_secret_file = "client"\nscopes = ["openid", "groups"]\ndiscovery_url = "https://d/x"\n'
+    by_file = build(FULL + more, "/etc/hub/hub.toml", {}, read=files.__getitem__)
+    assert by_file.sign_in is not None
+    assert (by_file.sign_in.client_secret, by_file.sign_in.scopes) == (b"from-file", ("openid", "groups"))
+    assert by_file.sign_in.discovery_url == "https://d/x"
+    env = {"HUB_SIGN_IN_SECRET": "from-environment"}
+    by_env = build(FULL + more, "/etc/hub/hub.toml", env, read=files.__getitem__)
+    assert by_env.sign_in is not None
+    assert by_env.sign_in.client_secret == b"from-environment"
+    assert not unknown_variables(env)
+    shown = "\n".join(map(str, describe(by_env)))
+    assert "hub-console" in shown
+    assert "from-environment" not in shown + repr(by_env)
+
+
+WRONG_SIGN_IN = {
+    "no table": ("sign_in = 1", "a table"),
+    "unknown key": ('[sign_in]\nclient = "a"', "unknown key `client`"),
+    "secret in the file": ('[sign_in]\nclient_secret = "s"', "client_secret_file"),
+    "no issuer": ("[sign_in]", "`issuer` is missing"),
+    "another issuer": ('[sign_in]\nissuer = "https://b"', "one of [[issuers]]: https://a"),
+    "no client": ('[sign_in]\nissuer = "https://a"', "`client_id` is missing"),
+    **{
+        f"public_url {url}": (f'[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "{url}"', wanted)
+        for url, wanted in {
+            "hub.example.com": "an origin like",
+            "https://hub.example.com/": "an origin like",
+            "https://hub.example.com/desk": "an origin like",
+            "https://HUB.example.com": "an origin like",
+            "https://hub.example.com:443": "an origin like",
+            "https://ana@hub.example.com": "an origin like",
+            "http://hub.example.com": "http:// of this very machine",
+            "http://localhost:80": "an origin like",
+            "ftp://hub.example.com": "an origin like",
+        }.items()
+    },
+    "scopes without openid": (
+        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "https://c"\nscopes = ["profile"]',
+        "one of them openid",
+    ),
+    "a scope of two words": (
+        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "https://c"\nscopes = ["openid", "a b"]',
+        "words",
+    ),
+    "discovery elsewhere": (
+        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "https://c"\ndiscovery_url = "file:///x"',
+        "https://",
+    ),
+    "secret's file gone": (
+        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "https://c"\nclient_secret_file = "gone"',
+        "gone",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "hint"), WRONG_SIGN_IN.values(), ids=WRONG_SIGN_IN.keys())
+def test_errors_of_signing_in(text: str, hint: str) -> None:
+    """What is wrong with signing in is named with its line; the last line of each of these."""
+    issuer = '[[issuers]]\nissuer = "https://a"\njwks_file = "a"\norg = "a"\n'
+    whole = f"{text}\n{issuer}" if text.startswith("sign_in =") else issuer + text
+    message = error(whole)
+    missing = "missing" in hint
+    line = whole.splitlines().index("[sign_in]") + 1 if missing else len(whole.splitlines())
+    assert f"hub.toml line {1 if text.startswith('sign_in =') else line}" in message
+    assert hint in message
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "http://127.0.0.1:8000", "http://[::1]:8000", "https://a.b:8443"])
+def test_public_urls(url: str) -> None:
+    """Origins as browsers write them; without https only of this machine."""
+    made = build(
+        FULL + SIGN_IN.replace("https://hub.example.com", url), "hub.toml", {}, read=lambda path: SECRET.encode()
+    )
+    assert made.sign_in is not None
+    assert made.sign_in.public_url == url
 
 
 WRONG = {

@@ -12,13 +12,15 @@
 
 import { LitElement, html, nothing, unsafeCSS, type TemplateResult } from 'lit';
 import { live } from 'lit/directives/live.js';
-import { ConversationStore, HubConnection, HubError, randomId, type HubEvent, type Message } from '../sdk/hub.ts';
+import { ConversationStore, HubConnection, HubError, HubFiles, randomId, type Attachment, type HubEvent, type Message } from '../sdk/hub.ts';
 import { Account, call, claimsOf, socketUrl } from '../shared/auth.ts';
 import { direction, locale, timeOf } from '../shared/i18n.ts';
+import { Tray, attachButton, takesFiles, trayView, whyRefused } from '../shared/tray.ts';
 import { attachment, icon, initials } from '../shared/ui.ts';
 import parts from '../shared/parts.css?text';
 import talk from '../shared/talk.css?text';
 import tokens from '../shared/tokens.css?text';
+import tray from '../shared/tray.css?text';
 import own from './element.css?text';
 import { t } from './words.ts';
 
@@ -30,13 +32,14 @@ const SNAPSHOT_MS = 700;
 interface Outgoing {
   id: string;
   text: string;
+  attachments: Attachment[];
   problem: string;
 }
 
 type Phase = 'idle' | 'opening' | 'form' | 'talk';
 
 export class HubMessenger extends LitElement {
-  static override styles = [unsafeCSS(tokens), unsafeCSS(parts), unsafeCSS(talk), unsafeCSS(own)];
+  static override styles = [unsafeCSS(tokens), unsafeCSS(parts), unsafeCSS(talk), unsafeCSS(tray), unsafeCSS(own)];
   static override properties = {
     token: {},
     queue: {},
@@ -64,6 +67,8 @@ export class HubMessenger extends LitElement {
   #line: HubConnection | null = null;
   #store: ConversationStore | null = null;
   #outgoing: Outgoing[] = [];
+  #files: HubFiles | null = null;
+  #tray: Tray | null = null;
   #draft = '';
   #typedAt = 0;
   #unread = 0;
@@ -165,6 +170,7 @@ export class HubMessenger extends LitElement {
     this.#line = null;
     this.#store = null;
     this.#outgoing = [];
+    this.#tray = null;
     this.#account.drop();
     this.#receipted.clear();
     this.phase = 'form';
@@ -176,9 +182,17 @@ export class HubMessenger extends LitElement {
     this.#store ??= new ConversationStore(event.conversation_id);
     if (!this.#store.apply(event)) return;
     this.phase = 'talk';
+    this.#tray ??= this.#newTray();
     if (event.event === 'message.created') this.#said(event.data);
     this.#seen();
     this.tick++;
+  }
+
+  #newTray(): Tray {
+    this.#files = new HubFiles(this.#base, () => this.#identity());
+    const tray = new Tray(this.#files, null);
+    tray.addEventListener('change', () => this.tick++);
+    return tray;
   }
 
   #said(data: HubEvent['data']): void {
@@ -187,7 +201,7 @@ export class HubMessenger extends LitElement {
       return;
     }
     // The event may come before the answer to the command: what is in the transcript is no longer on its way.
-    const arrived = this.#outgoing.findIndex((one) => one.text === data.text && !one.problem);
+    const arrived = this.#outgoing.findIndex((one) => one.text === data.text && one.attachments.length === data.attachments.length && !one.problem);
     if (arrived >= 0) this.#outgoing.splice(arrived, 1);
   }
 
@@ -237,8 +251,8 @@ export class HubMessenger extends LitElement {
     this.#account.keep(answer.token);
   }
 
-  #say(text: string): void {
-    const outgoing = { id: randomId('c'), text, problem: '' };
+  #say(text: string, attachments: Attachment[] = []): void {
+    const outgoing = { id: randomId('c'), text, attachments, problem: '' };
     this.#outgoing.push(outgoing);
     this.#follow = true;
     void this.#deliver(outgoing);
@@ -248,7 +262,8 @@ export class HubMessenger extends LitElement {
     outgoing.problem = '';
     this.tick++;
     try {
-      await this.#line!.command('message.send', { text: outgoing.text, client_message_id: outgoing.id });
+      const { id, text, attachments } = outgoing;
+      await this.#line!.command('message.send', { text, client_message_id: id, ...(attachments.length ? { attachments } : {}) });
       this.#outgoing = this.#outgoing.filter((one) => one !== outgoing);
     } catch (error) {
       outgoing.problem = (error as Error).message;
@@ -256,12 +271,16 @@ export class HubMessenger extends LitElement {
     this.tick++;
   }
 
+  get #sendable(): boolean {
+    return !this.#tray?.busy && (this.#draft.trim() !== '' || Boolean(this.#tray?.ready));
+  }
+
   #send(): void {
+    if (!this.#sendable) return;
     const text = this.#draft.trim();
-    if (!text) return;
     this.#draft = '';
     this.#typing(false);
-    this.#say(text);
+    this.#say(text, this.#tray?.take() ?? []);
     this.renderRoot.querySelector<HTMLElement>('#write')?.focus();
   }
 
@@ -282,6 +301,12 @@ export class HubMessenger extends LitElement {
     this.asking = false;
     await this.#line?.command('conversation.end', {}).catch((error: Error) => (this.problem = error.message));
   }
+
+  #save = (file: Attachment): void => {
+    this.problem = '';
+    const failed = (error: HubError) => (this.problem = error.code === 'unknown_file' ? t('fileGone', { name: file.name }) : whyRefused(error, t));
+    this.#files?.open(file.url).catch(failed);
+  };
 
   #toggle(): void {
     this.shown = !this.shown;
@@ -365,13 +390,13 @@ export class HubMessenger extends LitElement {
     const status = one.status && ['sent', 'delivered', 'read', 'failed'].includes(one.status) ? one.status : 'sent';
     return html`<article class="message ${one.own ? 'out mine' : 'in'} ${grouped ? 'grouped' : ''}">
       <p class="by ${grouped ? 'sr' : ''}"><b>${name}</b> <time>${timeOf(one.at)}</time></p>
-      <div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map(attachment)}</div>
+      <div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => attachment(file, this.#save))}</div>
       ${lastOwn ? html`<p class="receipt status-${status}">${t(status as 'sent')}</p>` : nothing}
     </article>`;
   }
 
   #pending(one: Outgoing): TemplateResult {
-    return html`<article class="message out mine pending"><div class="bubble"><p dir="auto">${one.text}</p></div>
+    return html`<article class="message out mine pending"><div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => attachment(file, this.#save))}</div>
       ${one.problem ? html`<p class="receipt status-failed" role="alert">${t('notSent', { why: one.problem })}
         <button class="btn small" type="button" @click=${() => this.#deliver(one)}>${t('again')}</button></p>` : html`<p class="receipt">${t('sending')}</p>`}
     </article>`;
@@ -383,10 +408,14 @@ export class HubMessenger extends LitElement {
       event.preventDefault();
       this.#send();
     };
-    return html`<form class="write" @submit=${(event: Event) => { event.preventDefault(); this.#send(); }}>
+    const tray = this.#tray ??= this.#newTray();
+    const files = takesFiles(tray);
+    return html`${this.problem ? html`<p class="error-text trouble" role="alert">${this.problem}</p>` : nothing}
+    <form class="write" @submit=${(event: Event) => { event.preventDefault(); this.#send(); }} @dragover=${files.over} @drop=${files.drop} @paste=${files.paste}>
+      ${trayView(tray, t)}${attachButton(tray, t, 'btn quiet icon')}
       <label class="sr" for="write">${t('write')}</label>
       <textarea class="input" id="write" rows="1" dir="auto" placeholder=${t('write')} .value=${live(this.#draft)} @input=${this.#write} @keydown=${keys}></textarea>
-      <button class="btn primary icon" type="submit" aria-label=${t('send')} ?disabled=${!this.#draft.trim()}>${icon('send')}</button>
+      <button class="btn primary icon" type="submit" aria-label=${t('send')} ?disabled=${!this.#sendable}>${icon('send')}</button>
     </form>`;
   }
 

@@ -4,6 +4,7 @@
  */
 
 import { HubError } from '../sdk/hub.ts';
+import { PAGE, endSession, otherPage, signedIn } from './session.ts';
 
 export interface Persona {
   id: string;
@@ -27,6 +28,10 @@ export interface Claims {
 export class Account {
   readonly tokenKey: string;
   readonly sessionKey: string;
+  /** True where one can sign in at an identity provider. */
+  offered = false;
+  /** True where somebody has, and it is their session that counts, not a token. */
+  bySession = false;
 
   constructor(readonly app: string) {
     this.tokenKey = `hub.${app}.token`;
@@ -43,6 +48,38 @@ export class Account {
     return sessionStorage.getItem(this.tokenKey);
   }
 
+  /** The token that is kept; empty where there is none. */
+  get token(): string {
+    return sessionStorage.getItem(this.tokenKey) ?? '';
+  }
+
+  /** What a request to the hub carries to be this person's: the token, or the header of the session's own page. */
+  get credentials(): string | typeof PAGE {
+    return this.bySession ? PAGE : this.token;
+  }
+
+  /** Whether somebody has signed in with this browser; where this is another role's page, it is left. */
+  async find(): Promise<boolean> {
+    const found = await signedIn();
+    this.offered = found !== undefined;
+    const elsewhere = found && otherPage(found.role);
+    if (elsewhere) location.replace(elsewhere);
+    this.bySession = Boolean(found) && !elsewhere;
+    return this.bySession;
+  }
+
+  /** Say that a page of the session is open. */
+  touch(): void {
+    if (this.bySession) void signedIn();
+  }
+
+  /** Forget token and session, here and, where it was signed in to, at the hub; false where that can't be reached. */
+  async end(): Promise<boolean> {
+    const { bySession } = this;
+    this.drop();
+    return !bySession || endSession();
+  }
+
   /** Sign in with a token; a session of another token is not this one's. */
   keep(token: string): void {
     if (sessionStorage.getItem(this.tokenKey) !== token) sessionStorage.removeItem(this.sessionKey);
@@ -51,6 +88,7 @@ export class Account {
 
   /** Forget token and session. */
   drop(): void {
+    this.bySession = false;
     sessionStorage.removeItem(this.tokenKey);
     sessionStorage.removeItem(this.sessionKey);
   }
@@ -63,7 +101,9 @@ export class Account {
 
   /** Call a route of the hub as this person; its JSON. Throws `HubError`. */
   async request(path: string, options: RequestInit = {}): Promise<any> {
-    const headers = { ...(options.headers ?? {}), authorization: `Bearer ${sessionStorage.getItem(this.tokenKey) ?? ''}` };
+    const credentials = this.credentials;
+    const own = typeof credentials === 'string' ? { authorization: `Bearer ${credentials}` } : credentials;
+    const headers = { ...(options.headers ?? {}), ...own };
     return call(path, { ...options, headers });
   }
 }

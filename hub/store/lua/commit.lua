@@ -7,9 +7,10 @@
 --       7 member '<org>/<conversation>'   8 index: live | closed | ''   9 member of due that must be due ('' = none)
 --       10 answer kept for the request ('' = none)   11 row   12 extra ('' = the board doesn't change)
 --       13 `awaiting` that the row was made with   14 transcript_entries_max   15 where the platform is woken ('' = nowhere)
---       16 request_memory_ms   17.. lists, each a count and its items: fields to set (name, value), fields to drop,
---       transcript (audience, body), actions, segments, due (score, member), due to drop, panels (name, content),
---       hashes of repeats, ledger
+--       16 request_memory_ms   17 ledger_entries_max   18 field of the ledger's last place ('' = no lines)
+--       19 the conversation's name in the ledger ('' = known)   20.. lists, each a count and its items: fields to set
+--       (name, value), fields to drop, transcript (audience, body), actions, segments, due (score, member), due to drop,
+--       panels (name, content), hashes of repeats, ledger
 if ARGV[10] ~= '' then
   local first = redis.call('GET', KEYS[14])
   if first then return {'repeat', first} end
@@ -26,7 +27,7 @@ if ARGV[9] ~= '' then
   if score and tonumber(score) > now then return {'not_due'} end
 end
 
-local next_arg = 17
+local next_arg = 20
 local function take()
   local from, n = next_arg + 1, tonumber(ARGV[next_arg])
   next_arg = from + n
@@ -103,7 +104,12 @@ for i = from, to do
 end
 if from <= to then redis.call('HSET', KEYS[1], 'dn', count) end
 from, to = take()
-for i = from, to do redis.call('XADD', KEYS[13], 'MAXLEN', '~', 1000000, '*', 'e', ARGV[i]) end
+if from <= to then
+  local id
+  for i = from, to do id = redis.call('XADD', KEYS[13], 'MAXLEN', '~', ARGV[17], '*', 'e', ARGV[i], 't', top) end
+  redis.call('HSET', KEYS[1], ARGV[18], id .. '/' .. top)
+  if ARGV[19] ~= '' then redis.call('HSET', KEYS[13] .. 'names', ARGV[19], ARGV[7]) end
+end
 if ARGV[8] == 'live' then
   redis.call('ZADD', KEYS[5], ARGV[6], ARGV[7])
 elseif ARGV[8] == 'closed' then

@@ -113,13 +113,19 @@ async def read_truth(store: StoreProcess, org: str, prefix: str = "hub") -> Trut
     names = sorted(one.partition("/")[2] for one in members if one.partition("/")[0] == org)
     parts = (keys.conversation, keys.transcript, keys.segments, keys.actions)
     wanted = [key(partition(org, name), org, name) for name in names for key in parts]
-    found = await _read(store, [*map(keys.ledger, every), *wanted])  # together, or one would be older than the other
+    # together, or one would be older than the other
+    found = await _read(store, [*map(keys.ledger, every), *map(keys.ledger_names, every), *wanted])
+    called = {name: member for flat in found[PARTITIONS : 2 * PARTITIONS] for name, member in pairs(flat).items()}
     ledgers: dict[str, list[Json]] = {name: [] for name in names}
     for id, entry in [entry for ledger in found[:PARTITIONS] for entry in ledger]:
         line = json.loads(entry[1])
-        if line["org"] == org and line["conversation_id"] in ledgers:
-            ledgers[line["conversation_id"]].append(line | {"written_at": int(id.partition(b"-")[0])})
-    stored = [found[place : place + len(parts)] for place in range(PARTITIONS, len(found), len(parts))]
+        # an older hub's lines have the id, today's the name that stands for it
+        member = (
+            called.get(line.get("conversation", "").encode(), b"").decode() or f"{org}/{line.get('conversation_id')}"
+        )
+        if line["org"] == org and (name := member.partition("/")[2]) in ledgers:
+            ledgers[name].append(line | {"conversation_id": name, "written_at": int(id.partition(b"-")[0])})
+    stored = [found[place : place + len(parts)] for place in range(2 * PARTITIONS, len(found), len(parts))]
     return Truth(at, org, {name: _kept(name, ledgers[name], *one) for name, one in zip(names, stored, strict=True)})
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
@@ -10,6 +9,7 @@ import pytest
 
 from hub.domain import commands as c
 from hub.fanout.node import Node as Hub
+from hub.fanout.records import Records
 from tests.support.fake_store import FakeStore, Record
 from tests.unit.domain.words import ROBO, begin, confirm, connect, desk, finish, prepare, watch
 from tests.unit.service.words import CNV, ORG, SETTINGS, Node
@@ -45,22 +45,21 @@ class Indexed(FakeStore):
         """Looked at now."""
         self.quiet = at_ms
 
-    async def erase(self, org: str, conversation_id: str) -> None:
+    async def ended_between(self, p: int, since: int, until: int, count: int) -> list[tuple[str, str, int]]:
+        """The conversation, where it has settled in that time."""
+        here = self.record(ORG, CNV)
+        return [(ORG, CNV, self.quiet)] if here.index == "closed" and since <= self.quiet <= until else []
+
+    async def erase(self, org: str, conversation_id: str, *, why: str, forget: bool) -> None:
         """Gone."""
         del self.records[org, conversation_id]
 
 
 async def sweep(node: Node, store: Indexed) -> None:
     """One look at what is silent and what is old."""
-    hub = SimpleNamespace(
-        store=store,
-        settings=LIVE,
-        conversations=node.conversations,
-        orgs={},
-        before_erase=[store.forget],
-        _prefers=lambda p: True,
-    )
-    hub._erase = partial(Hub._erase, cast(Hub, hub))
+    hub = SimpleNamespace(store=store, settings=LIVE, conversations=node.conversations, orgs={}, prefers=lambda p: True)
+    hub.records = Records(cast(Hub, hub))
+    hub.records.on_erased = [store.forget]
     await Hub._idle_and_old(cast(Hub, hub), store.now_ms)
 
 

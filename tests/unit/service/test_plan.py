@@ -63,6 +63,7 @@ def test_new_conversation() -> None:
     commit = plan(Situation(NOW), begin(panels=(("customer", "{}"),)))
     assert (commit.version, commit.monitor_version, commit.new_version) == ("", None, "1.123")
     sets = dict(commit.sets)
+    assert sets.pop("lc") == b"1 %b 456123c" % orjson.loads(commit.ledger[-1])["mac"].encode()
     assert sets == {
         "epoch": b"456",
         "conn": b"platform",
@@ -134,6 +135,7 @@ def test_monitors_fields() -> None:
     begun = after(situation(BOB), watch()).monitor
     assert begun is not None
     sets = dict(commit.sets)
+    assert sets.pop("lm") == b"1 %b 456123m" % orjson.loads(commit.ledger[-1])["mac"].encode()
     lease_end = begun.sessions[0].lease_end
     seen, hidden = monitor_parts(begun)
     assert sets == {
@@ -146,7 +148,7 @@ def test_monitors_fields() -> None:
     }
     assert commit.due == [("lease", lease_end)]
     stop = plan(watched(BOB), c.StopMonitor(person()))
-    assert set(stop.drops) == {"m", "m.id", "m.row", "m.extra", "ml:ses_ana"}
+    assert set(stop.drops) == {"m", "m.id", "m.row", "m.extra", "m.from", "ml:ses_ana"}
     assert stop.due_drop == ["lease"]
 
 
@@ -171,11 +173,12 @@ def test_expiry_is_looked_at_again() -> None:
 
 
 def test_a_reveal_writes_its_line_and_nothing_else() -> None:
-    """No field, no entry, no row, no version: only the ledger, as long as the monitor is the one it was decided on."""
+    """No entry, no row, no version that an agent's command is guarded by: only the ledger's line, and its place there."""
     commit = plan(watched(BOB), c.RevealMessage(person(), "ses_ana", "msg_1", "asked"))
     assert len(commit.ledger) == 1
-    assert (commit.sets, commit.drops, commit.transcript, commit.actions, commit.row) == ([], [], [], [], None)
-    assert (commit.new_version, commit.new_monitor_version, commit.index) == (None, None, None)
+    assert [name for name, _ in commit.sets] == [commit.ledger_field]
+    assert (commit.drops, commit.transcript, commit.actions, commit.row) == ([], [], [], None)
+    assert (commit.new_version, commit.index, commit.segments, commit.due) == (None, None, [], [])
     assert commit.monitor_version is not None
 
 
