@@ -366,8 +366,8 @@ def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
             return await handler(request)
         except Refused as refused:
             return error(refused)
-        except ClientDisconnect:
-            raise  # nobody is left to answer
+        except (ClientDisconnect, HTTPException):
+            raise  # nobody is left to answer; a route that isn't there
         except Exception:
             log.exception("a request failed: %s", request.scope["route"].path if "route" in request.scope else "")
             message = "Something went wrong here; try again."
