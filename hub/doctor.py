@@ -22,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from hub.channels.delivery import make_channels
 from hub.edge.openid import require_extra
 from hub.settings import HOW_TO_MAKE_ONE, Settings, SettingsError, parse_address
 from hub.store.access import KEY, NEEDED, SOMETIMES, TOO_MUCH, sample
@@ -54,7 +55,14 @@ class Finding:
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Every finding, in an order that a person reads well; those of the store last, since they may take seconds."""
-    for checked in (_python(), _identity(settings), _files(settings), _network(settings), _machine(settings)):
+    for checked in (
+        _python(),
+        _identity(settings),
+        _connectors(settings),
+        _files(settings),
+        _network(settings),
+        _machine(settings),
+    ):
         for finding in checked:
             yield finding
     async for finding in _store(settings):
@@ -71,6 +79,22 @@ def _python() -> Iterator[Finding]:
         yield Finding("ok", "loop", f"uvloop {version('uvloop')}")
     except PackageNotFoundError:
         yield Finding("warn", "loop", "uvloop isn't installed: asyncio's own loop serves less; `pip install uvloop`")
+
+
+def _connectors(settings: Settings) -> Iterator[Finding]:
+    """Those that the hub delivers for."""
+    try:
+        channels = make_channels(settings)
+    except SettingsError as error:
+        yield Finding("fail", "connectors", str(error))
+        return
+    for name, one in channels.items():
+        if settings.public_url:
+            yield Finding("ok", "connector", f"{name} by {one.adapter}, reached at {one.place.url}")
+        else:
+            yield Finding(
+                "warn", "connector", f"{name} by {one.adapter}: without public_url its provider can't open files"
+            )
 
 
 def _identity(settings: Settings) -> Iterator[Finding]:

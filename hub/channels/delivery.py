@@ -376,14 +376,14 @@ class Courier:
             at=event["at"],
             attempt=one.tries,
             data=event["data"],
-            links=await self._links(event["data"], one.now_ms),
+            links=await self._links(event["data"], one.back_at or event["at"]),
         )
 
-    async def _links(self, data: Mapping[str, Any], now_ms: int) -> dict[str, str]:
-        """What opens those of a message's attachments that lie here."""
+    async def _links(self, data: Mapping[str, Any], at: int) -> dict[str, str]:
+        """What opens those of a message's attachments that lie here; by the message's time, so the same in every try."""
         links = {}
         for url in [one["url"] for one in data.get("attachments") or ()] if self._settings.public_url else ():
-            opened = await self._files.opened(url, now_ms + self._settings.outbound_file_ms)
+            opened = await self._files.opened(url, at + self._settings.outbound_file_ms)
             if opened is not None:
                 links[url] = self._settings.public_url + opened
         return links
