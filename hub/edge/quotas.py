@@ -16,17 +16,18 @@ organization, office or person may send, and the agent could feel it.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Hashable, Iterable
 from typing import Final, NamedTuple
 
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
-from hub.settings import Settings
+from hub.settings import LIMITS, Settings
 
 BURST_S: Final = 10
 KEYS_MAX: Final = 20_000  # of one limit; some 200 bytes each
 SCOPES: Final = ("address", "user", "org", "node")
+COMMANDS: Final = {scope: f"commands_per_{scope}_per_s" for scope in SCOPES}
 NODE: Final = ""  # the key of what concerns the whole node
 
 
@@ -46,16 +47,18 @@ class Quotas:
     """All counts of one node. `now` is in seconds, rising."""
 
     def __init__(self, settings: Settings, *, keys_max: int = KEYS_MAX) -> None:
-        self._settings = settings
         self._keys_max = keys_max
-        self._tokens: dict[str, OrderedDict[Hashable, tuple[float, float]]] = {}
+        self._most: dict[str, int] = {name: getattr(settings, name) for name in LIMITS}
+        self._bursts = {name: float(most * BURST_S) for name, most in self._most.items()}
+        coming_back = "handshakes_per_address_per_s"  # all sockets of an address may come back at once
+        self._bursts[coming_back] = max(self._bursts[coming_back], float(settings.sockets_per_address))
+        self._tokens: defaultdict[str, OrderedDict[Hashable, tuple[float, float]]] = defaultdict(OrderedDict)
         self._held: Counter[tuple[str, Hashable]] = Counter()
         self.refused: Counter[str] = Counter()
 
     def most(self, limit: str) -> int:
         """What the setting of that name allows; 0: everything."""
-        value: int = getattr(self._settings, limit)
-        return value
+        return self._most[limit]
 
     def over(self, limit: str, retry_ms: int) -> Over:
         """A limit that somebody was stopped by; counted."""
@@ -66,13 +69,15 @@ class Quotas:
 
     def take(self, limit: str, key: Hashable, now: float) -> int:
         """0 where there was one, else the milliseconds until there is."""
-        rate = self.most(limit)
+        rate = self._most[limit]
         if not rate:
             return 0
         tokens = self._refill(limit, key, now, rate)
-        allowed = tokens >= 1
-        self._keep(limit, key, tokens - 1 if allowed else tokens, now)
-        return 0 if allowed else int((1 - tokens) / rate * 1000) + 1
+        if tokens >= 1:
+            self._keep(limit, key, tokens - 1, now)
+            return 0
+        self._keep(limit, key, tokens, now)
+        return int((1 - tokens) / rate * 1000) + 1
 
     def spend(self, limit: str, key: Hashable, now: float, amount: int) -> bool:
         """False where nothing was left; else `amount` is gone, and what it was too much is a debt of those who come next."""
@@ -92,11 +97,12 @@ class Quotas:
         return None
 
     def _refill(self, limit: str, key: Hashable, now: float, rate: int) -> float:
-        burst = float(rate * BURST_S)
-        if limit == "handshakes_per_address_per_s":  # all sockets of an address may come back at once
-            burst = max(burst, float(self._settings.sockets_per_address))
-        tokens, at = self._tokens.setdefault(limit, OrderedDict()).pop(key, (burst, now))
-        return min(burst, tokens + (now - at) * rate)
+        burst = self._bursts[limit]
+        found = self._tokens[limit].pop(key, None)
+        if found is None:
+            return burst
+        tokens = found[0] + (now - found[1]) * rate
+        return tokens if tokens < burst else burst
 
     def _keep(self, limit: str, key: Hashable, tokens: float, now: float) -> None:
         table = self._tokens[limit]

@@ -23,7 +23,7 @@ import orjson
 
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
-from hub.edge.quotas import Over, keys_of
+from hub.edge.quotas import COMMANDS, Over, keys_of
 from hub.edge.turn import Packet
 from hub.fanout.board import MonitorEnd, Participation, Wrapup, WrapupEnd
 from hub.fanout.node import MonitorRef
@@ -274,7 +274,7 @@ class BaseSession:
 
     def _over_quota(self) -> Over | None:
         """The first quota of commands that is used up: of the address, the person, the organization or the node."""
-        limits = [(f"commands_per_{scope}_per_s", key) for scope, key in self._quota_keys]
+        limits = [(COMMANDS[scope], key) for scope, key in self._quota_keys]
         return self.parts.quotas.first_over(limits, self.loop.time())
 
     @property

@@ -37,7 +37,7 @@ from tests.support.processes import CONFIG, SECRET
 from tests.support.tokens import token
 
 FRAMES = int(os.environ.get("SOAK_FRAMES", "20000"))
-STREAMS = int(os.environ.get("SOAK_BYTES", "1500"))
+STREAMS = int(os.environ.get("SOAK_BYTES", "800"))
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1 << 30)
 AT_ONCE = 10  # frames between two looks
 BESIDE = 5  # attackers of each endpoint at once
