@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -366,6 +366,12 @@ def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
             return await handler(request)
         except Refused as refused:
             return error(refused)
+        except (HTTPException, ClientDisconnect):
+            raise  # a route that isn't there after all; nobody is left to answer
+        except Exception:
+            log.exception("a request failed: %s", request.scope["route"].path if "route" in request.scope else "")
+            message = "Something went wrong here; try again."
+            return error(Refused("store_unavailable", message, {"outcome": "unknown"}))
 
     return guarded
 

@@ -387,7 +387,7 @@ class LeanSocket(asyncio.Protocol):
             first, size, head = unread[at], unread[at + 1] - 128, 6  # a size below 0: not masked
             if size > 125:
                 head = 8 if size == 126 else 14
-                if end - at < head - 4:
+                if end - at < head - 4 and first & 0x07 <= 2:  # with a reserved opcode the library won't wait for it
                     break
                 size = int.from_bytes(unread[at + 2 : at + head - 4], "big")
             stop = at + head + size

@@ -365,6 +365,8 @@ class RedisStore:
         self, org: str, conversation_id: str, *, before: int | None, count: int
     ) -> list[StoredEntry]:
         """Entries before an offset (exclusive; None: the newest), newest first."""
+        if before == 0:
+            return []  # "(0-0" is no interval to the engine
         p = partition(org, conversation_id)
         key = self.keys.transcript(p, org, conversation_id)
         end = b"+" if before is None else b"(%d-0" % before

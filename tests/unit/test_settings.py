@@ -176,6 +176,7 @@ def test_store_addresses(scheme: str) -> None:
     assert build("", "hub.toml", {"HUB_REDIS_URL": f"{scheme}://a:1"}).redis_url == f"{scheme}://a:1"
 
 
+WITHOUT_ORIGINS = FULL.replace('origins = ["https://Desk.example.com"]', "")
 SIGN_IN = """
 [sign_in]
 issuer = "https://login.example.com/"
@@ -186,7 +187,7 @@ public_url = "https://hub.example.com"
 
 def test_signing_in() -> None:
     """What a file says of signing in is read; the secret comes from a file beside it or from the environment."""
-    made = build(FULL + SIGN_IN, "/etc/hub/hub.toml", {}, read=lambda path: SECRET.encode()).sign_in
+    made = build(WITHOUT_ORIGINS + SIGN_IN, "/etc/hub/hub.toml", {}, read=lambda path: SECRET.encode()).sign_in
     assert made == SignInSettings(
         issuer="https://login.example.com/",
         client_id="hub-console",
@@ -197,12 +198,12 @@ def test_signing_in() -> None:
     assert made.scopes == ("openid", "profile")
     files = {Path("/etc/hub/secret"): SECRET.encode(), Path("/etc/hub/client"): b"from-file\n"}
     more = SIGN_IN + 'client_secret_file = "client"\nscopes = ["openid", "groups"]\ndiscovery_url = "https://d/x"\n'
-    by_file = build(FULL + more, "/etc/hub/hub.toml", {}, read=files.__getitem__)
+    by_file = build(WITHOUT_ORIGINS + more, "/etc/hub/hub.toml", {}, read=files.__getitem__)
     assert by_file.sign_in is not None
     assert (by_file.sign_in.client_secret, by_file.sign_in.scopes) == (b"from-file", ("openid", "groups"))
     assert by_file.sign_in.discovery_url == "https://d/x"
     env = {"HUB_SIGN_IN_SECRET": "from-environment"}
-    by_env = build(FULL + more, "/etc/hub/hub.toml", env, read=files.__getitem__)
+    by_env = build(WITHOUT_ORIGINS + more, "/etc/hub/hub.toml", env, read=files.__getitem__)
     assert by_env.sign_in is not None
     assert by_env.sign_in.client_secret == b"from-environment"
     assert not unknown_variables(env)
@@ -263,11 +264,31 @@ def test_errors_of_signing_in(text: str, hint: str) -> None:
     assert hint in message
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", "sécret".encode(), b"\xff", b"a\nb"])
+def test_client_secrets_that_cannot_be_shown(content: bytes) -> None:
+    """A client's secret is printable ASCII, as RFC 6749 has it; it isn't repeated in the message."""
+    text = WITHOUT_ORIGINS + SIGN_IN + 'client_secret_file = "client"\n'
+    files = {Path("secret"): SECRET.encode(), Path("client"): content}
+    with pytest.raises(SettingsError, match="ASCII's printable ones") as refused:
+        build(text, "hub.toml", {}, read=files.__getitem__)
+    assert "cret'" not in str(refused.value)
+
+
+def test_an_own_origin_that_may_not_connect() -> None:
+    """Where origins are listed, the one that people sign in at must be among them, or their pages would be refused."""
+    message = error(FULL.replace("token_secret_file = ", "# ") + SIGN_IN)
+    assert "public_url 'https://hub.example.com' couldn't connect" in message
+    assert "origins (hub.toml line 4)" in message
+
+
 @pytest.mark.parametrize("url", ["http://localhost", "http://127.0.0.1:8000", "http://[::1]:8000", "https://a.b:8443"])
 def test_public_urls(url: str) -> None:
     """Origins as browsers write them; without https only of this machine."""
     made = build(
-        FULL + SIGN_IN.replace("https://hub.example.com", url), "hub.toml", {}, read=lambda path: SECRET.encode()
+        WITHOUT_ORIGINS + SIGN_IN.replace("https://hub.example.com", url),
+        "hub.toml",
+        {},
+        read=lambda path: SECRET.encode(),
     )
     assert made.sign_in is not None
     assert made.sign_in.public_url == url
@@ -565,7 +586,7 @@ def test_wrong_files(line: str, words: str) -> None:
     assert words in str(raised.value)
 
 
-@pytest.mark.parametrize("value", ["10.0.0.300", "10.0.0.1/8", "proxy", "*"])
+@pytest.mark.parametrize("value", ["10.0.0.300", "10.0.0.1/8", "proxy", "*", "0.0.0.0/0", "::/0"])
 def test_wrong_proxies(value: str) -> None:
     """What is no address or network is refused, `*` above all: whoever believes everybody believes the attacker."""
     with pytest.raises(SettingsError, match="trusted_proxies"):
