@@ -79,7 +79,7 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
     files, intake = await make_files(settings, store, history, ids, node.maskers)
     node.records.on_erased.append(files.forget)
     messaging = Messaging(store, conversations, ids, files)
-    delivery = Delivery(node, messaging, files, channels)
+    delivery = Delivery(node, messaging, channels, files)
     parts = Parts(
         settings=settings,
         store=store,

@@ -337,12 +337,12 @@ class Settings:
         1_000, "connections of one network address without a request; the oldest goes; at least sockets_per_address"
     )
     connections_waiting_per_node: int = _option(4_000, "connections of one node without a request; the oldest goes")
-    provider_link_ms: int = _option(7 * _DAY_MS, "how long an address that a provider is given opens a file")
     channel_body_bytes_max: int = _option(1_048_576, "size of the body of one POST /v1/channels/...")
     outbound_timeout_ms: int = _option(10_000, "time an adapter has to carry out one action")
     outbound_claim_ms: int = _option(
         30_000, "time after which another node takes up an action whose node is gone; above outbound_timeout_ms"
     )
+    outbound_file_ms: int = _option(7 * _DAY_MS, "how long a link to a file opens it that a provider was sent")
     outbound_parallel: int = _option(16, "actions of one connector under way at a time on one node")
     outbound_tries_max: int = _option(20, "tries after which an action is given up")
     outbound_age_max_ms: int = _option(4 * 3_600_000, "age at which an action that could not be sent is given up")

@@ -194,15 +194,18 @@ class Chatwoot:
         tells = _TELLS.get(kind)
         account = payload.get("account")
         foreign = isinstance(account, dict) and account.get("id") != self.account.account_id
-        if tells is None or foreign:
+        if tells is None or foreign or not _matters(kind, payload):
             return Received()
         number = about.get("id")
         if type(number) is not int or not 0 < number < 10**12:
             raise _wrong("conversation.id", "Expected the conversation's number, got none.")
         pair = f"{self.account.account_id}:{number}"
         digest = hashlib.sha256(inbound.body).hexdigest()
-        word = f"m:{payload.get('id')}" if kind == "message_created" else digest[:32]
-        place = await series.number_of(notes, pair, word, inbound.over)
+        if tells is Chatwoot._typing:
+            place = await series.running(notes, pair)  # it comes often, and is over at once
+        else:
+            word = f"m:{payload.get('id')}" if kind == "message_created" else digest[:32]
+            place = await series.number_of(notes, pair, word, inbound.over)
         webhook = _Webhook(payload, about, f"cw:{pair}:{place}", place, digest, inbound.now_ms)
         return Received(await tells(self, webhook, notes))
 
@@ -236,10 +239,8 @@ class Chatwoot:
         return [self._start(webhook), *await self._assignee(webhook, notes)]
 
     async def _said(self, webhook: _Webhook, notes: Notes) -> list[Event]:
-        """`message_created`: of the customer, an agent or a bot; private notes, activities and templates are none."""
+        """`message_created`: of the customer, an agent or a bot; private notes, activities and templates don't matter."""
         payload, kind = webhook.payload, webhook.payload.get("message_type")
-        if payload.get("private") is True or kind not in INCOMING + OUTGOING:
-            return []
         number = payload.get("id")
         if type(number) is not int:
             raise _wrong("id", "Expected the message's number, got none.")
@@ -311,11 +312,8 @@ class Chatwoot:
 
     async def _status(self, webhook: _Webhook, notes: Notes) -> list[Event]:
         """`conversation_status_changed`: resolved is the end; open is a bot's handing over, or a new beginning."""
-        status = webhook.about.get("status")
-        if status == "resolved":
+        if webhook.about.get("status") == "resolved":
             return [webhook.event(f"{webhook.digest}:end", "conversation.ended", {"reason": "resolved"})]
-        if status != "open":
-            return []
         events = [self._start(webhook), *await self._assignee(webhook, notes)]
         bot = await notes.get(f"bot:{webhook.conversation_id}")
         if bot is not None and _changed(webhook.payload).get("status", ("", ""))[0] == "pending":
@@ -325,10 +323,7 @@ class Chatwoot:
     async def _typing(self, webhook: _Webhook, notes: Notes) -> list[Event]:
         """`conversation_typing_on`, `conversation_typing_off`; of notes nobody hears."""
         payload = webhook.payload
-        user = payload.get("user")
-        if payload.get("is_private") is True or not isinstance(user, dict):
-            return []
-        by = self._participant(user)
+        by = self._participant(payload["user"])
         data: Event = {"on": payload.get("event") == "conversation_typing_on"}
         data |= {"participant_id": by["participant_id"]} if by else {"purpose": "customer"}
         return [webhook.event(f"{webhook.digest}:typing", "typing", data)]
@@ -460,6 +455,21 @@ _TELLS: Final = {
     "conversation_typing_on": Chatwoot._typing,
     "conversation_typing_off": Chatwoot._typing,
 }
+
+
+def _matters(kind: str, payload: Json) -> bool:
+    """False for what means nothing to the hub, so that nothing is looked up or noted for it: most of what Chatwoot tells."""
+    match kind:
+        case "message_created":
+            return payload.get("private") is not True and payload.get("message_type") in INCOMING + OUTGOING
+        case "conversation_updated":
+            return not _changed(payload).keys().isdisjoint({"assignee_id", "team_id"})
+        case "conversation_status_changed":
+            return payload.get("status") in ("resolved", "open")
+        case "conversation_typing_on" | "conversation_typing_off":
+            return payload.get("is_private") is not True and isinstance(payload.get("user"), dict)
+        case _:
+            return True
 
 
 class _Api:

@@ -5,7 +5,7 @@ Out, one POST to `url` for each action, the same bytes in every try:
 
     webhook-id: <action id>, webhook-timestamp: <seconds, of this try>, webhook-signature: v1,<base64> [v1,<base64>]
     {"type": "outbound.message", "timestamp": "...", "id": "...", "conversation_id": "...", "customer_id": "...",
-     "at": <ms>, "data": {...}}                                       `data` as the connector's socket gets it
+     "at": <ms>, "data": {...}}                  `data` as the connector's socket gets it, but for links that open files
 
 In, to `/v1/channels/<connector>`, signed the same way: `{"events": [...]}`, or one event. The answer says what became of
 each event, as that of `POST /v1/events` does.
@@ -165,6 +165,10 @@ class OpenMessaging:
 def payload(action: Action) -> bytes:
     """An action as it is posted; the same bytes in every try."""
     time = datetime.fromtimestamp(action.at / 1000, UTC)
+    data = action.data
+    if action.links:
+        files = [{**one, "url": action.links.get(one["url"], one["url"])} for one in data["attachments"]]
+        data = {**data, "attachments": files}
     return orjson.dumps(
         {
             "type": action.type,
@@ -173,7 +177,7 @@ def payload(action: Action) -> bytes:
             "conversation_id": action.conversation_id,
             "customer_id": action.customer_id,
             "at": action.at,
-            "data": action.data,
+            "data": data,
         }
     )
 

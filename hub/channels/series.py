@@ -26,7 +26,7 @@ from hub.channels.port import Notes
 
 # Far longer than ended conversations are kept: afterwards the numbers begin again at 1.
 SERIES_TTL_MS: Final = 400 * 86_400_000
-REQUEST_TTL_MS: Final = 7 * 86_400_000  # no provider sends a request again after so long
+REQUEST_TTL_MS: Final = 2 * 86_400_000  # no provider sends a request again after so long
 
 
 async def running(notes: Notes, pair: str) -> int:

@@ -33,6 +33,7 @@ from functools import lru_cache
 
 CUT = "[…]"
 CARD_DIGITS_MIN, CARD_DIGITS_MAX = 13, 19
+PHONE_DIGITS_MIN = 7
 GAP_CHARS_MAX = 4  # visible characters between two groups of one number
 ROUNDS_MAX = 8  # what is cut out may leave something that is found only then; beyond this the rest goes as a whole
 PATTERN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
@@ -114,7 +115,7 @@ class Masker:
             if masked == pieces:
                 break
         else:
-            masked = [piece if self._once([piece]) == [piece] else _Piece(CUT, True) for piece in masked]
+            masked = [piece if self._once([piece]) == [piece] else _placeholder(CUT) for piece in masked]
         return _fitted(masked, max(chars_max, len(text)))
 
     def card_number(self, digits: str) -> str | None:
@@ -134,17 +135,17 @@ class Masker:
             found = [part for piece in found for part in _cut_out(piece, find)]
         return found
 
-    def _finders(self) -> Iterator[Callable[[str], Iterable[Span]]]:
+    def _finders(self) -> Iterator[Callable[["_Piece"], Iterable[Span]]]:
         for pattern in self.patterns:
             yield _by_pattern(pattern)
         if self.iban:
-            yield lambda text: _ibans(folded(text))
+            yield lambda piece: _ibans(piece.read) if _begins_an_iban(piece.read) else ()
         if self.card:
-            yield lambda text: _cards(folded(text))
+            yield lambda piece: _cards(piece.read) if piece.digits >= CARD_DIGITS_MIN else ()
         if self.email:
-            yield lambda text: _addresses(folded(text))
+            yield lambda piece: _addresses(piece.read)
         if self.phone:
-            yield lambda text: _phones(folded(text))
+            yield lambda piece: _phones(piece.read) if piece.digits >= PHONE_DIGITS_MIN else ()
 
 
 # -- pieces ----------------------------------------------------------------------------------------------------------
@@ -152,10 +153,24 @@ class Masker:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A part of a text: as it was written, or (`masked`) a placeholder, into which nobody looks again."""
+    """
+    A part of a text: as it was written, and as it is read; or (`masked`) a placeholder, into which nobody looks again.
+
+    `digits`: how many there are at most, so that most texts need no closer look.
+    """
 
     text: str
+    read: str
     masked: bool
+    digits: int
+
+
+def _written(text: str, read: str) -> _Piece:
+    return _Piece(text, read, False, sum(map(read.count, "0123456789")))
+
+
+def _placeholder(text: str) -> _Piece:
+    return _Piece(text, text, True, 0)
 
 
 @lru_cache(maxsize=64)
@@ -168,21 +183,23 @@ def _opaque(names: tuple[str, ...]) -> re.Pattern[str]:
 
 def _opened(text: str, opaque: re.Pattern[str]) -> list[_Piece]:
     parts = opaque.split(text) if "[" in text else [text]
-    return [_Piece(part, bool(index % 2)) for index, part in enumerate(parts) if part]
+    return [
+        _placeholder(part) if index % 2 else _written(part, folded(part)) for index, part in enumerate(parts) if part
+    ]
 
 
-def _cut_out(piece: _Piece, find: Callable[[str], Iterable[Span]]) -> Iterator[_Piece]:
+def _cut_out(piece: _Piece, find: Callable[[_Piece], Iterable[Span]]) -> Iterator[_Piece]:
     if piece.masked:
         yield piece
         return
     shown = 0
-    for start, end, placeholder in find(piece.text):
+    for start, end, placeholder in find(piece):
         if start > shown:
-            yield _Piece(piece.text[shown:start], False)
-        yield _Piece(placeholder, True)
+            yield _written(piece.text[shown:start], piece.read[shown:start])
+        yield _placeholder(placeholder)
         shown = end
     if shown < len(piece.text):
-        yield _Piece(piece.text[shown:], False) if shown else piece
+        yield _written(piece.text[shown:], piece.read[shown:]) if shown else piece
 
 
 def _fitted(pieces: Sequence[_Piece], chars_max: int) -> str:
@@ -289,6 +306,15 @@ def _card_from(text: str, run: list[Group], first: int) -> tuple[int, str] | Non
     return found
 
 
+def _begins_an_iban(text: str) -> bool:
+    """True where some word begins as one: most texts have none, and need no closer look."""
+    words = _ALNUM.findall(text)
+    return any(
+        (word[2:3] or behind[:1]).isdigit() and word[:2].upper() in IBAN_LENGTHS
+        for word, behind in zip(words, [*words[1:], ""], strict=False)
+    )
+
+
 def _ibans(text: str) -> Iterator[Span]:
     for run in _runs(text, _groups(text, _ALNUM), _IBAN_GAP):
         first = 0
@@ -359,7 +385,7 @@ def _phone_from(text: str, run: list[Group], first: int) -> int | None:
 def _phone_digits(begins: str, plus: bool) -> tuple[int, int]:
     """How many digits a number has that begins so (ITU-T E.164: at most 15 behind the prefix); (0, 0) where it is none."""
     if plus:
-        return 7, 15
+        return PHONE_DIGITS_MIN, 15
     if begins.startswith("000") or not begins.startswith("0"):
         return 0, 0
     return (9, 17) if begins.startswith("00") else (8, 14)
@@ -397,14 +423,13 @@ def _neighbours(text: str) -> Iterator[tuple[Group, Group]]:
         before = word
 
 
-def _by_pattern(pattern: Pattern) -> Callable[[str], Iterable[Span]]:
+def _by_pattern(pattern: Pattern) -> Callable[[_Piece], Iterable[Span]]:
     placeholder = f"[{pattern.name} ••••]"
 
-    def find(text: str) -> Iterator[Span]:
-        spans = set(pattern.find(text))
-        read = folded(text)
-        if read != text:  # a pattern may mean the character itself, or the digit that it stands for
-            spans |= set(pattern.find(read))
+    def find(piece: _Piece) -> Iterator[Span]:
+        spans = set(pattern.find(piece.text))
+        if piece.read != piece.text:  # a pattern may mean the character itself, or the digit that it stands for
+            spans |= set(pattern.find(piece.read))
         shown = 0
         for start, end in sorted(spans):
             if end > max(start, shown):

@@ -346,9 +346,9 @@ class SupervisorSession(StaffSession):
             self._remember(conversation_id, monitor, asked, loaded.situation.now_ms)
             about = loaded.situation.existing
             if not person.may("monitor") or not person.sees(about.queue, about.division):
-                command = d.LeaveMonitor(person.user_id, self.session_id, revoked=True)
-                await self.parts.conversations.run(person.org, conversation_id, partial(_same, command), silent=True)
-                self.monitor_over(conversation_id, monitor_id, None)  # before anything of it is given back
+                ref = self.monitors[conversation_id]
+                self._lose(conversation_id)  # before anything of it is given back
+                await self._leave_out_of_sight(conversation_id, ref)
                 continue
             if monitor.until_with(person.expires_at) != monitor.until:
                 await self._keep(conversation_id, monitor_id)

@@ -209,6 +209,8 @@ def openapi() -> Json:
         types.SessionAnswer,
         types.SignOutAnswer,
         types.RevocationRequest,
+        types.ErasureRequest,
+        types.ErasureAnswer,
         types.Nothing,
         types.OutboxAction,
         types.OutboxList,
@@ -260,6 +262,14 @@ def _paths() -> Json:
             | {"requestBody": _body(_ref(types.RevocationRequest))}
         },
         **_channel_paths(),
+        "/v1/erasures": {
+            "post": _operation("erase", "Erase a customer's conversations (role admin).", types.ErasureAnswer)
+            | {"requestBody": _body(_ref(types.ErasureRequest))}
+        },
+        "/v1/erasures/{id}": {
+            "get": _operation("getErasure", "How far an erasure is (role admin).", types.ErasureAnswer)
+            | {"parameters": [_parameter("id", "the erasure's id", "path")]}
+        },
         "/v1/conversations": {
             "get": _operation(
                 "listConversations", "Conversations that the token's queues allow.", types.ConversationList

@@ -230,15 +230,11 @@ class Files:
         until = now_ms + self._link_ms
         return f"{file_url(meta)}?until={until}&sign={sign(await self._index.secret(), meta.file_id, until)}", until
 
-    async def opened_until(self, url: str, until_ms: int) -> str:
-        """
-        A message's address of a file, so that it opens until then (Unix ms) for whoever has it: for providers.
-
-        The same for the same time; any other address comes back as it is. Raises Refused `store_unavailable`.
-        """
+    async def opened(self, url: str, until_ms: int) -> str | None:
+        """A file's address as messages have it, and what opens it until a time for whoever has it; None for another one."""
         split = split_url(url)
         if split is None:
-            return url
+            return None
         return f"{url}?until={until_ms}&sign={sign(await self._index.secret(), split[0], until_ms)}"
 
     async def linked(self, file_id: str, until: str, signature: str, now_ms: int) -> FileMeta:

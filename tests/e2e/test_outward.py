@@ -278,6 +278,16 @@ async def test_no_connection_outlives_its_call() -> None:
         await eventually(all_ended, 5, "the end of every connection")
 
 
+async def test_what_is_said_too_much_answers_no_other_call() -> None:
+    """A provider that answers twice: the second answer is nobody's, or a message would count as sent that never was."""
+    async with Listener(OK + OK) as listener, calling(allowed=[f"127.0.0.1:{listener.port}"]) as caller:
+        url = f"http://127.0.0.1:{listener.port}/"
+        assert (await get(caller, url)).status == 200
+        listener.answer = b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"
+        assert (await get(caller, url)).status == 500
+        assert listener.connections == 2
+
+
 async def test_nothing_is_unpacked() -> None:
     """The hub asks for plain bytes, and takes what comes as it is: a small answer can't grow."""
     packed = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\nabcd"

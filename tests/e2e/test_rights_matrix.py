@@ -238,6 +238,7 @@ HTTP: dict[str, tuple[set[str], set[str], Callable[[Centre, str], Awaitable[int]
         lambda centre, one: post(centre, "/v1/revocations", one, {"jti": uuid.uuid4().hex}),
     ),
     "list": ({"supervisor", "admin"}, set(), lambda centre, one: get(centre, "/v1/conversations", one)),
+    "outbox": ({"admin"}, {"admin"}, lambda centre, one: get(centre, "/v1/outbox", one)),
     "metrics": ({"admin"}, {"admin"}, lambda centre, one: get(centre, "/metrics", one)),
 }
 

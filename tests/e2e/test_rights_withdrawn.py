@@ -183,3 +183,20 @@ async def test_one_sessions_sight(strict: Centre, store: StoreProcess) -> None:
     assert wide.of(story.id, "monitor.ended") == []
     lines = (await read_truth(store, strict.org)).conversations[story.id].ledger
     assert [one["what"] for one in lines if one["what"].startswith("monitor.")][-1] == "monitor.left"
+
+
+async def test_a_resume_with_a_lesser_token(strict: Centre, store: StoreProcess) -> None:
+    """A tab that comes back with a token that doesn't reach so far is told so, gets nothing, and ends it for no other tab."""
+    ana, tab, story = await strict.supervisor(), await strict.supervisor(node=1), await strict.story()
+    await story.monitored_by(ana)
+    await story.monitored_by(tab)
+    await tab.close(1001)
+    back = await strict.supervisor(resume=tab.resumption(), queues=["billing"], node=1)
+    assert back.session["resumed"] is True
+    await back.expect("monitor.ended", story.id, reason="permission_lost")
+    await story.fence(ana)
+    await back.round_trip()
+    assert data_times(back, story) == []
+    assert ana.of(story.id, "monitor.ended") == []
+    await ana.command("monitor.stop", conversation_id=story.id)
+    assert await reason_of(strict, store, story) == "stopped"

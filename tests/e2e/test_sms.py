@@ -7,7 +7,6 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 
 import httpx
 import pytest
@@ -16,7 +15,6 @@ from twilio.request_validator import RequestValidator
 
 from tests.support.centre import Centre, Platform
 from tests.support.files import fetched, png, uploaded
-from tests.support.fixtures import running
 from tests.support.http_server import Asked, HttpServer, Said
 from tests.support.processes import CONFIG, HubProcess, StoreProcess
 from tests.support.socket import Json, Socket, eventually
@@ -148,6 +146,29 @@ async def texts(house: tuple[House, HubProcess]) -> AsyncIterator[Texts]:
     await centre.close()
 
 
+@pytest.fixture(scope="module")
+def two(store: StoreProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, list[HubProcess]]]:
+    """Two nodes over one store."""
+    house = House(2)
+    names = ("east", "west")
+    hubs = [HubProcess(tmp_path_factory.mktemp(name), redis_url=store.url, config=house.config) for name in names]
+    with house.server:
+        for hub in hubs:
+            hub.start()
+        yield house, hubs
+        for hub in hubs:
+            hub.kill()
+
+
+@pytest_asyncio.fixture
+async def texts_of_two(two: tuple[House, list[HubProcess]]) -> AsyncIterator[Texts]:
+    """An organization with text messages on both."""
+    account = next(two[0].free)
+    centre = Centre(*two[1], org=account.org)
+    yield Texts(centre, account)
+    await centre.close()
+
+
 async def test_a_text_becomes_a_conversation_and_its_answer_a_text(texts: Texts) -> None:
     """There and back: the customer's text, the agent's answer, what became of it, and a form that comes twice."""
     sid = await texts.text("Where is my order?")
@@ -255,23 +276,19 @@ async def test_the_provider_notices_no_monitor(texts: Texts) -> None:
     assert ok["monitor_id"]
 
 
-async def test_two_nodes_take_the_same_text_at_once(store: StoreProcess, tmp_path: Path) -> None:
+async def test_two_nodes_take_the_same_text_at_once(texts_of_two: Texts) -> None:
     """One conversation, one message, whichever node has which copy; and one text for an answer."""
-    house = House(1)
-    hubs = [HubProcess(tmp_path / name, redis_url=store.url, config=house.config) for name in ("east", "west")]
-    with house.server:
-        async with running(*hubs, org=house.accounts[0].org) as centre:
-            texts = Texts(centre, house.accounts[0])
-            await asyncio.gather(*(texts.text("Hi", "SM1", node=node) for node in (0, 1, 0, 1)))
-            await asyncio.gather(*(texts.text("And", f"SM{2 + node}", node=node) for node in (0, 1)))
-            assert [one["text"] for one in await texts.texts_of(FIRST)] == ["Hi", "And", "And"]
-            agent = await texts.joined()
-            message = await texts.said(agent, "Hello")
-            await agent.expect("message.receipt", FIRST, message_id=message, status="sent")
-            assert len(texts.forms()) == 1
+    texts = texts_of_two
+    await asyncio.gather(*(texts.text("Hi", "SM1", node=node) for node in (0, 1, 0, 1)))
+    await asyncio.gather(*(texts.text("And", f"SM{2 + node}", node=node) for node in (0, 1)))
+    assert [one["text"] for one in await texts.texts_of(FIRST)] == ["Hi", "And", "And"]
+    agent = await texts.joined()
+    message = await texts.said(agent, "Hello")
+    await agent.expect("message.receipt", FIRST, message_id=message, status="sent")
+    assert len(texts.forms()) == 1
 
 
-async def test_no_text_is_lost_between_conversations(store: StoreProcess, tmp_path: Path) -> None:
+async def test_no_text_is_lost_between_conversations(texts_of_two: Texts) -> None:
     """
     While conversations end all the time, from both nodes, each text is in one conversation, once, and those are 1, 2, 3, ...
 
@@ -280,38 +297,34 @@ async def test_no_text_is_lost_between_conversations(store: StoreProcess, tmp_pa
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    house = House(1)
-    hubs = [HubProcess(tmp_path / name, redis_url=store.url, config=house.config) for name in ("east", "west")]
-    with house.server:
-        async with running(*hubs, org=house.accounts[0].org) as centre:
-            texts = Texts(centre, house.accounts[0])
-            sids = [f"SM{number}" for number in range(SOAK_TEXTS)]
-            ends = 0
+    texts = texts_of_two
+    sids = [f"SM{number}" for number in range(SOAK_TEXTS)]
+    ends = 0
 
-            async def write(mine: list[str], node: int) -> None:
-                for sid in mine:
-                    await texts.text(sid, sid, node=node)
-                    before = mine[: mine.index(sid) + 1]
-                    if chance.random() < 0.3:  # the provider sends one again, at once or much later
-                        again = chance.choice([sid, *before])
-                        await texts.text(again, again, node=1 - node)
+    async def write(mine: list[str], node: int) -> None:
+        for sid in mine:
+            await texts.text(sid, sid, node=node)
+            before = mine[: mine.index(sid) + 1]
+            if chance.random() < 0.3:  # the provider sends one again, at once or much later
+                again = chance.choice([sid, *before])
+                await texts.text(again, again, node=1 - node)
 
-            async def end() -> None:
-                nonlocal ends
-                running_one = texts.router.event("conversation.ended", f"{FIRST[:-1]}{ends + 1}", reason="done")
-                [result] = await texts.router.post(running_one, node=chance.randrange(2))
-                ends += result["status"] == "accepted"
+    async def end() -> None:
+        nonlocal ends
+        running_one = texts.router.event("conversation.ended", f"{FIRST[:-1]}{ends + 1}", reason="done")
+        [result] = await texts.router.post(running_one, node=chance.randrange(2))
+        ends += result["status"] == "accepted"
 
-            writers = [asyncio.create_task(write(sids[turn::4], turn % 2)) for turn in range(4)]
-            while not all(writer.done() for writer in writers):
-                await end()
-            await asyncio.gather(*writers)
-            print(f"{ends} ends")
-            found = [
-                [one["text"] for one in await texts.texts_of(f"{FIRST[:-1]}{number + 1}")]
-                for number in range(ends + 1)
-                if (await centre.get(f"/v1/conversations/{FIRST[:-1]}{number + 1}")).status_code == 200
-            ]
-            assert sorted(chain.from_iterable(found)) == sorted(sids)
-            assert ends > 2
-            assert len(found) >= ends
+    writers = [asyncio.create_task(write(sids[turn::4], turn % 2)) for turn in range(4)]
+    while not all(writer.done() for writer in writers):
+        await end()
+    await asyncio.gather(*writers)
+    print(f"{ends} ends")
+    found = [
+        [one["text"] for one in await texts.texts_of(f"{FIRST[:-1]}{number + 1}")]
+        for number in range(ends + 1)
+        if (await texts.centre.get(f"/v1/conversations/{FIRST[:-1]}{number + 1}")).status_code == 200
+    ]
+    assert sorted(chain.from_iterable(found)) == sorted(sids)
+    assert ends > 2
+    assert len(found) >= ends

@@ -90,6 +90,10 @@ class ChatwootServer:
         """A bot answers."""
         return self._message(thread, "outgoing", text, {"id": 5, "name": "Helper", "type": "agent_bot"})
 
+    def automation_says(self, thread: Thread, text: str) -> int:
+        """A rule answers: nobody is named."""
+        return self._message(thread, "outgoing", text, None)
+
     def assign(self, thread: Thread, agent: int) -> None:
         """Somebody else answers; 0: nobody."""
         before, thread.assignee = thread.assignee, agent
@@ -158,7 +162,7 @@ class ChatwootServer:
 
     # Webhooks.
 
-    def _message(self, thread: Thread, kind: str, text: str | None, sender: Json, **more: Any) -> int:
+    def _message(self, thread: Thread, kind: str, text: str | None, sender: Json | None, **more: Any) -> int:
         number = next(self._numbers)
         told: Json = {
             "account": {"id": ACCOUNT, "name": "Acme"},

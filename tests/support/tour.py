@@ -12,6 +12,7 @@ from collections.abc import Callable
 import httpx
 
 from tests.support.centre import Centre, Story, confirm
+from tests.support.files import uploaded
 from tests.support.socket import HubError, Json, Socket
 
 Say = Callable[[str], str]
@@ -101,6 +102,10 @@ class Tour:
         await agent.command("draft.update", conversation_id=story.id, text=say("draft"))
         await agent.command("message.send", conversation_id=story.id, text=say("agent's own text"),
                             client_message_id="a_1", req="r_a")  # fmt: skip
+        file = await uploaded(centre, centre.token("max", "agent"), story.id, say("uploaded file") + ".pdf")
+        await agent.command(
+            "message.send", conversation_id=story.id, text="", client_message_id="a_f", attachments=[file]
+        )
         cy = await centre.supervisor("cy")
         await story.monitored_by(cy)
         prepared = await story.prepared_by(cy)

@@ -614,3 +614,31 @@ def test_the_proxy_protocol_needs_a_proxy(text: str, why: str) -> None:
     """Without a believed proxy nobody could connect, and only one driver tells a socket who the client is."""
     with pytest.raises(SettingsError, match=why):
         build(text, "hub.toml", {})
+
+
+def test_the_ledgers_key_is_the_files_first_or_of_the_secret() -> None:
+    """Lines of the file are keys, today's first; without one a key is made of the token secret, and no key is known as none."""
+    keys = ["k" * 32, "o" * 40]
+    made = build('ledger_key_file = "keys"', "hub.toml", {}, read=lambda path: "\n".join([*keys, ""]).encode())
+    assert made.ledger.first == keys[0].encode()
+    assert [key.decode() for _, key in made.ledger.all()] == keys
+    assert keys[0] not in repr(made)
+    assert "k" * 8 not in "".join(map(str, describe(made)))
+    typed = build('ledger_key_file = "keys"', "hub.toml", {"HUB_LEDGER_KEY": "e" * 32}, read=lambda path: b"")
+    assert typed.ledger.first == b"e" * 32
+    of_secret = build("", "hub.toml", {"HUB_TOKEN_SECRET": SECRET}).ledger
+    assert of_secret.secret
+    assert SECRET.encode() not in of_secret.first
+    assert not build("", "hub.toml", {}).ledger.secret
+    with pytest.raises(SettingsError, match=r"line 1.*a ledger key has 5 bytes; at least 32"):
+        build('ledger_key_file = "keys"', "hub.toml", {}, read=lambda path: b"short")
+
+
+def test_queues_have_a_retention_of_their_own() -> None:
+    """Else the general one; a wrong one is named with its line."""
+    text = "[limits]\nretention_ms = 1000\n[queues.a]\nretention_ms = 5\n[queues.b]\n"
+    made = build(text, "hub.toml", {})
+    assert [made.retention_of(queue) for queue in ("a", "b", "c")] == [5, 1000, 1000]
+    assert made.retention_least == 5
+    with pytest.raises(SettingsError, match=r"line 2.*`retention_ms` is 0"):
+        build("[queues.a]\nretention_ms = 0\n", "hub.toml", {})

@@ -33,6 +33,13 @@ export function safeLink(url: unknown): string | null {
   }
 }
 
+/** What the hub has put in the place of what isn't shown, marked as such for the eye and for a screen reader. */
+function masked(text: string): unknown[] {
+  return text.split(/(\[[^[\]\n]*••••[^[\]\n]*\])/).map((part, index) =>
+    index % 2 ? html`<span class="masked"><span aria-hidden="true">${part}</span><span class="sr">${t("masked", { what: part.slice(1, -1).replace("••••", " ") })}</span></span>` : part,
+  );
+}
+
 export class Conversation extends View {
   static override properties = { id_: { attribute: false } };
   declare id_: string;
@@ -314,7 +321,9 @@ export class Conversation extends View {
     return names.filter(Boolean).map((name) => html`<p class="typing"><span class="dots" aria-hidden="true"><i></i><i></i><i></i></span>${t("typing", { name })}</p>`);
   }
 
-  #message(message: Message & { failed?: string }, before: Message | undefined): TemplateResult {
+  #message(said: Message & { failed?: string }, before: Message | undefined): TemplateResult {
+    const revealed = model.monitors(this.id_) ? model.revealed.get(this.id_)?.get(said.message_id) : undefined;
+    const message = revealed ? { ...said, ...revealed, masked: false, status: said.status } : said;
     const purpose = message.purpose ?? "agent";
     const one = this.#person(message);
     const mine = one.user_id === model.me.id;
@@ -322,8 +331,16 @@ export class Conversation extends View {
     const joined = before && before.participant_id === message.participant_id && before.purpose === message.purpose && message.at - before.at < 120_000;
     return html`<article class="msg from-${purpose} ${joined ? "joined" : ""}">
       ${joined ? nothing : html`<header>${avatar(String(one.user_id ?? name), one.name || name)}<span class="strong">${name}</span><span class="role r-${purpose}">${t(`p_${purpose}` as Key)}</span><time class="num muted">${clock(message.at)}</time></header>`}
-      <div class="bubble">${message.text ? html`<p class="text" dir="auto">${message.text}</p>` : nothing}${message.attachments.map((file) => this.#attachment(file))}</div>
-      ${this.#receipt(message)}</article>`;
+      <div class="bubble">${message.text ? html`<p class="text" dir="auto">${message.masked ? masked(message.text) : message.text}</p>` : nothing}${message.attachments.map((file) => this.#attachment(file))}</div>
+      ${this.#cover(message, Boolean(revealed))}${this.#receipt(message)}</article>`;
+  }
+
+  /** Below a masked message: the way to read it, for those who may; below one that was revealed, the way back. */
+  #cover(message: Message, revealed: boolean): unknown {
+    const id = this.id_;
+    if (revealed) return html`<button type="button" class="button quiet cover" @click=${() => model.hide(id, message.message_id)}>${icons.eye}<span>${t("reveal_hide")}</span></button>`;
+    if (!message.masked || !this.#live || !model.monitors(id) || !model.me.may("reveal")) return nothing;
+    return html`<button type="button" class="button quiet cover" aria-haspopup="dialog" @click=${() => model.show({ kind: "reveal", id, message: message.message_id })}>${icons.eye}<span>${t("reveal")}</span></button>`;
   }
 
   #attachment(file: Json): TemplateResult {

@@ -38,6 +38,8 @@ export class Dialogs extends View {
         return this.#takeover(dialog);
       case "release":
         return this.#release(dialog.row);
+      case "reveal":
+        return this.#reveal(dialog);
       case "end":
         return this.#end(dialog.id);
     }
@@ -102,6 +104,17 @@ export class Dialogs extends View {
     return html`<form @submit=${go}><h2 id="dialog-title">${t("release_title", { name })}</h2><p>${t("release_lead", { name })}</p>
       <label class="field">${t("release_reason")}<input name="reason" type="text" required maxlength="200" autocomplete="off" /></label>
       ${this.#buttons(html`<button type="submit" class="button danger">${t("release_button")}</button>`)}</form>`;
+  }
+
+  #reveal(dialog: Extract<Dialog, { kind: "reveal" }>): TemplateResult {
+    const go = async (event: Event) => {
+      event.preventDefault();
+      const reason = String(new FormData(event.target as HTMLFormElement).get("reason")).trim();
+      if (reason && (await model.reveal(dialog.id, dialog.message, reason))) model.show(null);
+    };
+    return html`<form @submit=${go}><h2 id="dialog-title">${t("reveal_title")}</h2><p>${t("reveal_lead")}</p>
+      <label class="field">${t("reveal_reason")}<input name="reason" type="text" required maxlength="200" autocomplete="off" autofocus /></label>
+      ${this.#buttons(html`<button type="submit" class="button primary">${icons.eye}<span>${t("reveal_button")}</span></button>`)}</form>`;
   }
 
   #end(id: string): TemplateResult {

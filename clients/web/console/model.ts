@@ -5,7 +5,7 @@
  * `tick`) and read the rest from here. Nothing on a screen changes because a command was answered: it changes when the hub's
  * event says so, like everybody else's.
  */
-import { ConversationStore, HubConnection, HubError, HubFiles, ViewStore, randomId, snapshotOf, type Attachment, type HubEvent, type Json } from "../sdk/hub";
+import { ConversationStore, HubConnection, HubError, HubFiles, ViewStore, randomId, snapshotOf, type Attachment, type HubEvent, type Json, type Message } from "../sdk/hub";
 import { Tray, whyRefused } from "../shared/tray.ts";
 import { PAGE, TOUCH_MS, endSession, otherPage, signedIn } from "../shared/session.ts";
 import { clock, clockSeconds, has, setLocale, t, type Locale } from "./i18n";
@@ -51,6 +51,7 @@ export type Dialog =
   | { kind: "available"; row: Json; participant?: string }
   | { kind: "takeover"; id: string; prepared: Json | null; error: string; busy: boolean }
   | { kind: "release"; row: Json }
+  | { kind: "reveal"; id: string; message: string }
   | { kind: "end"; id: string };
 
 /** A sample of the wallboard: time, waiting, interacting, longest wait in seconds. */
@@ -245,6 +246,7 @@ class Model extends EventTarget {
   }
 
   #session({ resumed, first }: { resumed: boolean; first: boolean }): void {
+    if (!resumed) this.revealed.clear();
     if (!resumed && !first) this.conversations.clear(); // what this person still has comes as snapshots
     this.tell("conn");
     this.tell("conv");
@@ -294,6 +296,9 @@ class Model extends EventTarget {
       case "message.created":
         if (store && store.row.monitor !== undefined) this.#message(id, data, store);
         break;
+      case "message.updated":
+        this.revealed.get(id)?.delete(data.message_id); // what was shown is not what it says by now
+        break;
       case "monitor.ended":
         this.#monitorEnded(id, data);
         break;
@@ -334,7 +339,27 @@ class Model extends EventTarget {
     new Notification(t("notice_message", { name: store.row.customer?.name || t("p_customer") }), { tag: id });
   }
 
+  // -- revealed messages: nobody but this page has them, and it forgets them with the monitor ----------------------------
+
+  readonly revealed = new Map<string, Map<string, Message>>();
+
+  async reveal(id: string, message: string, reason: string): Promise<boolean> {
+    const ok = await this.ask("message.reveal", { conversation_id: id, message_id: message, reason });
+    if (!ok || !this.monitors(id)) return false;
+    if (!this.revealed.has(id)) this.revealed.set(id, new Map());
+    this.revealed.get(id)!.set(message, ok.message as Message);
+    this.tell("conv", id);
+    return true;
+  }
+
+  hide(id: string, message: string): void {
+    this.revealed.get(id)?.delete(message);
+    this.tell("conv", id);
+  }
+
   #monitorEnded(id: string, data: Json): void {
+    this.revealed.delete(id);
+    if (this.dialog?.kind === "reveal" && this.dialog.id === id) this.show(null);
     if (!this.owns(id)) this.conversations.delete(id);
     this.unread.delete(id);
     if (this.dialog?.kind === "takeover" && this.dialog.id === id && !this.dialog.busy) this.show(null);

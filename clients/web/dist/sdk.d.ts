@@ -42,6 +42,8 @@ export interface Message {
     status?: string;
     reason?: string | null;
     edited?: boolean;
+    /** Something in it is masked: the reader only watches. `message.reveal` gives it as it was said, for a reason. */
+    masked?: boolean;
 }
 export interface Participant {
     participant_id: string;

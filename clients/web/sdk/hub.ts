@@ -44,6 +44,8 @@ export interface Message {
   status?: string;
   reason?: string | null;
   edited?: boolean;
+  /** Something in it is masked: the reader only watches. `message.reveal` gives it as it was said, for a reason. */
+  masked?: boolean;
 }
 
 export interface Participant {
@@ -109,7 +111,9 @@ interface Pending {
 
 const STOPPING = new Set([4400, 4403, 4409, 4413, 1009]);
 /** Commands without `req`: they change nothing, or only this session. */
-const PLAIN = new Set(['view.subscribe', 'view.unsubscribe']);
+const PLAIN = new Set(['view.subscribe', 'view.unsubscribe', 'message.reveal']);
+/** Of these, what is asked again where the answer got lost; a second reveal is one more line in the ledger. */
+const ASKED_AGAIN = new Set(['view.subscribe', 'message.reveal']);
 const BACKOFF_BASE_MS = 400;
 const BACKOFF_CAP_MS = 10_000;
 /** A command that never left waits this long for a connection: what was clicked minutes ago must not happen now. */
@@ -370,7 +374,7 @@ export class HubConnection extends EventTarget {
   }
 
   #repeatable(pending: Pending): boolean {
-    return pending.frame.req !== undefined || pending.frame.cmd === 'view.subscribe';
+    return pending.frame.req !== undefined || ASKED_AGAIN.has(pending.frame.cmd);
   }
 
   #settleSoon(): void {
@@ -759,7 +763,8 @@ export class ConversationStore {
   #keepOlder(known: Message[]): void {
     const first = this.messages[0];
     const cut = first ? known.findIndex((one) => one.message_id === first.message_id) : -1;
-    if (cut > 0) this.messages.unshift(...known.slice(0, cut));
+    // Who answers by now reads everything: what was masked before is read again where it is asked for.
+    if (cut > 0 && !known.some((one, at) => at < cut && one.masked)) this.messages.unshift(...known.slice(0, cut));
   }
 }
 
@@ -783,7 +788,7 @@ function created(store: ConversationStore, data: Json, at: number): void {
 
 function updated(store: ConversationStore, data: Json, at: number): void {
   const known = store.messages.find((one) => one.message_id === data.message_id);
-  if (known) Object.assign(known, data, { at: known.at, edited: true });
+  if (known) Object.assign(known, { masked: false }, data, { at: known.at, edited: true });
   else created(store, data, at);
 }
 

@@ -151,6 +151,35 @@ async def test_what_the_customer_doesnt_see_is_no_message(side: Side, more: Json
     assert await side.events(side.server.take()[1]) == []
 
 
+async def test_what_nobody_said_is_nobodys_message(side: Side) -> None:
+    """An automation's, which names no sender."""
+    thread = side.server.opens()
+    side.server.take()
+    side.server.automation_says(thread, "We are closed.")
+    assert told(await side.events()) == []
+
+
+async def test_a_division_goes_with_the_start() -> None:
+    """Where one is configured."""
+    with ChatwootServer() as server:
+        side = Side(server, division="abroad")
+        server.opens()
+        assert (await side.events())[0]["data"]["division"] == "abroad"
+
+
+async def test_what_means_nothing_leaves_no_note(side: Side) -> None:
+    """Chatwoot tells much, and notes are kept for days."""
+    thread = side.server.opens()
+    side.server.take()
+    side.server.agent_says(thread, 12, "between us", private=True)
+    side.server.types(thread, {"id": 41, "name": "Dana"})
+    side.server.becomes(thread, "snoozed")
+    labelled = {"event": "conversation_updated", "id": 207, "changed_attributes": [{"labels": {"current_value": []}}]}
+    await side.events()
+    assert await side.events(orjson.dumps(labelled)) == []
+    assert side.notes.kept == {}
+
+
 async def test_files_come_as_attachments(side: Side) -> None:
     """With their address and a kind by their name."""
     files = [{"data_url": "https://chatwoot.example/x/photo.jpg"}, {"data_url": "no address"}, "nothing"]
@@ -286,7 +315,7 @@ async def test_another_accounts_webhook_means_nothing(side: Side) -> None:
         b"{",
         b"[]",
         b'{"event":"message_created"}',
-        b'{"event":"message_created","conversation":{}}',
+        b'{"event":"message_created","message_type":"incoming","conversation":{}}',
         b'{"event":"message_created","conversation":{"id":207},"message_type":"incoming"}',
         b'{"event":"conversation_created","id":"207"}',
         b'{"event":"conversation_created","id":true}',
@@ -466,6 +495,16 @@ async def test_an_end_resolves(side: Side) -> None:
     assert {event["conversation_id"] for event in await side.events()} == {SECOND}
     assert await side.send("conversation.ended") == Sent()
     assert thread.status == "open"
+
+
+async def test_an_end_that_doesnt_arrive_is_told_again(side: Side) -> None:
+    """And isn't noted before."""
+    thread = side.server.opens()
+    side.server.failing = [Said(503, b"busy")]
+    assert await side.send("conversation.ended") == Later("chatwoot_status_503")
+    side.server.customer_says(thread, "Wait")
+    assert {event["conversation_id"] for event in await side.events()} == {FIRST}
+    assert await side.send("conversation.ended", attempt=2) == Sent()
 
 
 async def test_a_name_means_nothing_to_chatwoot(side: Side) -> None:

@@ -93,6 +93,12 @@ def test_cuts_go_between_characters_as_they_are_seen(seen: list[str], units_max:
         place += len(piece)
 
 
+def test_what_is_longer_than_a_piece_is_cut_all_the_same() -> None:
+    """A letter with accents without end goes on in the next piece."""
+    text = "e" + "\u0301" * 20
+    assert [len(piece) for piece in cut(text, 8)] == [8, 8, 5]
+
+
 def test_cuts_are_made_at_spaces() -> None:
     """Words stay whole where a space is near; the space stays with the first piece."""
     text = "word " * 100

@@ -114,6 +114,13 @@ async def test_a_first_message_begins_a_conversation() -> None:
     assert received.body.endswith(b"<Response/>")
 
 
+async def test_a_division_and_a_subject_go_with_the_start() -> None:
+    """As configured."""
+    received = await adapter(division="abroad", subject="SMS").receive(text("Hi"), MemoryNotes())
+    start = received.events[0]["data"]
+    assert (start["division"], start["subject"]) == ("abroad", "SMS")
+
+
 async def test_a_form_that_is_posted_again_makes_the_same_events() -> None:
     """The ids are the provider's, so the hub knows them; also where two nodes have the two copies at once."""
     notes = MemoryNotes()
@@ -459,12 +466,12 @@ async def test_no_answer_is_tried_again() -> None:
 
 async def test_a_file_of_the_hubs_goes_by_the_link_that_opens_it(provider: HttpServer) -> None:
     """Its address alone opens nothing; without a public address of the hub's there is no link, and that is said."""
-    path, link = "/v1/files/fil_1/a.png", "https://hub.example.org/v1/files/fil_1/a.png?until=1&sign=2"
-    opened, bare = (action(attachments=[{"url": url, "name": "a.png", "mime": "image/png"}]) for url in (link, path))
+    url, link = "/v1/files/fil_1/a.png", "https://hub.example.org/v1/files/fil_1/a.png?until=1&sign=2"
+    one = replace(action(attachments=[{"url": url, "name": "a.png", "mime": "image/png"}]), links={url: link})
     channel = adapter(api_base=provider.url)
-    assert await channel.send(opened, MemoryNotes(), LoopbackCaller()) == Sent()
+    assert await channel.send(one, MemoryNotes(), LoopbackCaller()) == Sent()
     assert dict(provider.asked[0].form)["MediaUrl"] == link
-    assert await channel.send(bare, MemoryNotes(), LoopbackCaller()) == Failed("attachment_not_https")
+    assert await channel.send(replace(one, links={}), MemoryNotes(), LoopbackCaller()) == Failed("attachment_not_https")
 
 
 @pytest.mark.parametrize("kind", ["participant.connected", "participant.disconnected", "sender.changed"])
@@ -480,6 +487,7 @@ async def test_what_sms_cant_show_is_done_without_a_call(kind: str, provider: Ht
     [
         ({"conversation": "cnv_1"}, "not_an_sms_conversation"),
         ({"conversation": "sms:15005550007:15005550101:1"}, "number_not_configured"),
+        ({"attachments": [{"url": "/v1/files/fil_1/a.png"}]}, "attachment_not_https"),
         ({"attachments": [{"url": "http://shop.example/a.png"}]}, "attachment_not_https"),
         ({"attachments": [{"url": "https://shop.example/a.png"}] * 11}, "too_many_attachments"),
     ],
@@ -550,7 +558,10 @@ async def test_a_stop_that_only_the_provider_knew_is_learnt(by: str) -> None:
 # Options and ids.
 
 
-@given(st.from_regex(r"\A(\+[1-9][0-9]{1,14}|[0-9]{3,8})\Z"), st.from_regex(r"\A(\+[1-9][0-9]{1,14}|[0-9]{3,8})\Z"))
+NUMBERS = st.one_of(st.integers(10, 10**15 - 1).map("+{}".format), st.integers(0, 10**8 - 1).map("{:03d}".format))
+
+
+@given(NUMBERS, NUMBERS)
 def test_numbers_come_back_from_ids(ours: str, theirs: str) -> None:
     """An id holds a number reversibly, and is an id by the protocol."""
     conversation = f"sms:{code_of(ours)}:{code_of(theirs)}:1234567"

@@ -173,11 +173,12 @@ def test_expiry_is_looked_at_again() -> None:
 
 
 def test_a_reveal_writes_its_line_and_nothing_else() -> None:
-    """No field, no entry, no row, no version: only the ledger, as long as the monitor is the one it was decided on."""
+    """No entry, no row, no version that an agent's command is guarded by: only the ledger's line, and its place there."""
     commit = plan(watched(BOB), c.RevealMessage(person(), "ses_ana", "msg_1", "asked"))
     assert len(commit.ledger) == 1
-    assert (commit.sets, commit.drops, commit.transcript, commit.actions, commit.row) == ([], [], [], [], None)
-    assert (commit.new_version, commit.new_monitor_version, commit.index) == (None, None, None)
+    assert [name for name, _ in commit.sets] == [commit.ledger_field]
+    assert (commit.drops, commit.transcript, commit.actions, commit.row) == ([], [], [], None)
+    assert (commit.new_version, commit.index, commit.segments, commit.due) == (None, None, [], [])
     assert commit.monitor_version is not None
 
 
