@@ -3,6 +3,7 @@
 from clients.agent import Agent, connect_agent
 from clients.connector import Connector, EventResult, connect_connector
 from clients.customer import Customer, connect_customer
+from clients.files import fetch_file, upload_file
 from clients.policy import Backoff
 from clients.session import Options, Session, Token
 from clients.supervisor import Monitor, Ownership, Supervisor, TakeoverPlan, connect_supervisor
@@ -29,4 +30,6 @@ __all__ = [
     "connect_connector",
     "connect_customer",
     "connect_supervisor",
+    "fetch_file",
+    "upload_file",
 ]

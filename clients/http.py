@@ -1,7 +1,7 @@
 """
 A small HTTP/1.1 client on asyncio streams: one kept-alive connection, one request at a time.
 
-It exists so that the SDK needs no HTTP library: it speaks to the hub's JSON routes only (bodies with a length or in
+It exists so that the SDK needs no HTTP library: it speaks to the hub's own routes only (bodies with a length or in
 chunks, no redirects, no compression). Several of them side by side are several connections.
 """
 

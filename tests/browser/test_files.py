@@ -157,6 +157,26 @@ async def test_a_file_that_is_gone(visit: Visits, centre: Centre) -> None:
     await expect(page.get_by_role("alert")).to_have_text("The file own.pdf is not available any more.")
 
 
+async def test_a_picture_is_shown(visit: Visits, centre: Centre) -> None:
+    """A picture stands beside its name on each page, within the page's policy; what can't be had is a name alone."""
+    story = await centre.story()
+    pages = [await messenger(visit, centre, story), await desk(visit, centre), await console(visit, centre)]
+    await opened(pages[1], story)
+    await watch(pages[2])
+    bearer = centre.token("max", "agent")
+    kept = [await uploaded(centre, bearer, story.id, name, png(40, 30)) for name in ("there.png", "gone.png")]
+    for file in (centre.hub.data / "files").rglob(kept[1]["url"].split("/")[3]):
+        file.unlink()
+    agent = await centre.agent()
+    await agent.command("message.send", conversation_id=story.id, text="", client_message_id="d_1", attachments=kept)
+    for page in pages:
+        there, gone = (page.get_by_role("button", name=f"Save {name}") for name in ("there.png", "gone.png"))
+        await expect(there.locator("img")).to_have_js_property("naturalWidth", 40)
+        await expect(gone).to_be_visible()
+        await expect(gone.locator("img")).to_have_count(0)
+        assert await page.evaluate("window.breaches") == []
+
+
 async def test_what_became_of_a_message(visit: Visits, centre: Centre) -> None:
     """
     Agent and monitor see each state in words, a late report takes nothing back, and a reload shows the same.

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from moto.server import ThreadedMotoServer
 
+from clients import HubError, connect_agent, fetch_file, upload_file
 from tests.support.centre import Centre, confirm
 from tests.support.files import DOCX, PDF, fetched, linked, package, png, post_file, refusal, uploaded
 from tests.support.fixtures import east_and_west, running
@@ -384,3 +385,19 @@ async def test_other_origins(tmp_path: Path, centre: Centre) -> None:
     finally:
         await own.close()
         fresh.kill()
+
+
+async def test_the_sdk_sends_and_fetches(centre: Centre) -> None:
+    """A bot uploads and sends, the customer's program fetches; a refusal has its code and reason."""
+    story, url = await centre.story(), centre.hub.url
+    async with connect_agent(url, token=agent_of(centre)) as agent:
+        bearer = agent_of(centre)
+        file = await upload_file(url, token=bearer, conversation_id=story.id, name="Größe 1.pdf", content=PDF)
+        await agent.message_send(story.id, "", "m_1", attachments=[file])
+    assert (await centre.messages(story.id))[-1]["attachments"] == [file]
+    assert await fetch_file(url, token=customer_of(centre, story.id), file_url=file["url"]) == PDF
+    with pytest.raises(HubError) as refused:
+        await upload_file(url, token=bearer, conversation_id=story.id, name="a.exe", content=b"MZ")
+    assert (refused.value.code, refused.value.details["reason"]) == ("file_refused", "type")
+    with pytest.raises(ValueError, match="not a file"):
+        await fetch_file(url, token=bearer, file_url="https://files.example/a.pdf")

@@ -3,6 +3,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import { live } from "lit/directives/live.js";
 import { repeat } from "lit/directives/repeat.js";
 import { HubError, isHubFile, stateOf, type ConversationStore, type Json, type Message } from "../sdk/hub";
+import { picture } from "../shared/picture.ts";
 import { attachButton, takesFiles, trayView } from "../shared/tray.ts";
 import { clock, duration, has, moment, t, type Key } from "./i18n";
 import { icons } from "./icons";
@@ -346,7 +347,7 @@ export class Conversation extends View {
     const href = safeLink(file.url);
     const name = String(file.name || file.url);
     if (isHubFile(file.url)) {
-      return html`<button type="button" class="file" aria-label=${t("openFile", { name })} @click=${() => model.save(file as any)}>${icons.clip}<bdi class="ellipsis">${name}</bdi><span class="muted">${String(file.mime ?? "")}</span></button>`;
+      return html`<button type="button" class="file" aria-label=${t("openFile", { name })} @click=${() => model.save(file as any)}>${picture(file as any, model.files)}${icons.clip}<bdi class="ellipsis">${name}</bdi><span class="muted">${String(file.mime ?? "")}</span></button>`;
     }
     if (!href?.startsWith("https:")) return html`<span class="file inert">${icons.clip}<span class="ellipsis">${t("attachment_unsafe", { name })}</span></span>`;
     return html`<a class="file" href=${href} target="_blank" rel="noopener noreferrer" aria-label=${t("attachment", { name })}>${icons.clip}<span class="ellipsis">${name}</span><span class="muted">${String(file.mime ?? "")}</span></a>`;

@@ -281,7 +281,7 @@ class HubDesk extends LitElement {
     const state = stateOf(one);
     return html`<article class="message ${side} ${one.purpose ?? ''} ${grouped ? 'grouped' : ''}">
       <p class="by ${grouped ? 'sr' : ''}"><b>${name}</b>${one.purpose === 'bot' ? html` <span class="badge">${t('bot')}</span>` : nothing} <time>${timeOf(one.at)}</time></p>
-      <div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => attachment(file, this.#save))}</div>
+      <div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => attachment(file, this.#save, this.#desk?.files))}</div>
       ${one.edited || state ? html`<p class="receipt">${one.edited ? t('edited') : nothing} ${state ? receipt(state, one.reason) : nothing}</p>` : nothing}
     </article>`;
   }
@@ -292,7 +292,7 @@ class HubDesk extends LitElement {
 
   #outgoing(desk: Desk, talk: Talk, one: Outgoing): TemplateResult {
     return html`<article class="message out mine pending">
-      <div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => attachment(file, this.#save))}</div>
+      <div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => attachment(file, this.#save, this.#desk?.files))}</div>
       ${one.problem
         ? html`<p class="receipt status-failed" role="alert">${t('notSent', { why: one.problem })}
             <button class="btn small" type="button" @click=${() => desk.deliver(talk, one)}>${t('again')}</button>

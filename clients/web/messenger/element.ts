@@ -425,13 +425,13 @@ export class HubMessenger extends LitElement {
     const status = one.status && ['sent', 'delivered', 'read', 'failed'].includes(one.status) ? one.status : 'sent';
     return html`<article class="message ${one.own ? 'out mine' : 'in'} ${grouped ? 'grouped' : ''}">
       <p class="by ${grouped ? 'sr' : ''}"><b>${name}</b> <time>${timeOf(one.at)}</time></p>
-      <div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => attachment(file, this.#save))}</div>
+      <div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => attachment(file, this.#save, this.#files))}</div>
       ${lastOwn ? html`<p class="receipt status-${status}">${t(status as 'sent')}</p>` : nothing}
     </article>`;
   }
 
   #pending(one: Outgoing): TemplateResult {
-    return html`<article class="message out mine pending"><div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => attachment(file, this.#save))}</div>
+    return html`<article class="message out mine pending"><div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => attachment(file, this.#save, this.#files))}</div>
       ${one.problem ? html`<p class="receipt status-failed" role="alert">${t('notSent', { why: one.problem })}
         <button class="btn small" type="button" @click=${() => this.#deliver(one)}>${t('again')}</button></p>` : html`<p class="receipt">${t('sending')}</p>`}
     </article>`;

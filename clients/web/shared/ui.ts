@@ -1,7 +1,8 @@
 /** Small things that every app shows: icons, toasts, theme, freshness, attachments, sign-in, sounds and notices. */
 
 import { LitElement, html, nothing, svg, type TemplateResult } from 'lit';
-import { isHubFile, type Attachment, type HubConnection } from '../sdk/hub.ts';
+import { isHubFile, type Attachment, type HubConnection, type HubFiles } from '../sdk/hub.ts';
+import { picture } from './picture.ts';
 import { claimsOf, personas, type Account, type Persona } from './auth.ts';
 import { LOCALES, ago, chooseLocale, locale, words, type Locale } from './i18n.ts';
 
@@ -114,14 +115,14 @@ export function safeHref(url: unknown): string | null {
 }
 
 /**
- * A file. One of the hub's is saved by `open`; a platform's is a link that opens elsewhere, or, where it isn't https, its name
+ * A file. One of the hub's is saved by `open`, and shown where it is a picture and `files` are given; a platform's is a link that opens elsewhere, or, where it isn't https, its name
  * alone.
  */
-export function attachment(one: Attachment, open: (file: Attachment) => void): TemplateResult {
+export function attachment(one: Attachment, open: (file: Attachment) => void, files?: HubFiles | null): TemplateResult {
   const href = safeHref(one.url);
   const name = one.name || href?.split('/').at(-1) || t('file');
   const inside = html`${icon('file')}<bdi>${name}</bdi>`;
-  if (isHubFile(one.url)) return html`<button class="attachment" type="button" aria-label=${t('save', { name })} @click=${() => open(one)}>${inside}</button>`;
+  if (isHubFile(one.url)) return html`<button class="attachment" type="button" aria-label=${t('save', { name })} @click=${() => open(one)}>${picture(one, files)}${inside}</button>`;
   if (!href?.startsWith('https:')) return html`<span class="attachment">${inside}</span>`;
   return html`<a class="attachment" href=${href} target="_blank" rel="noopener noreferrer nofollow">${inside}</a>`;
 }
