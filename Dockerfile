@@ -5,7 +5,7 @@ WORKDIR /app
 COPY pyproject.toml ./
 COPY hub ./hub
 COPY clients ./clients
-RUN pip install --no-cache-dir .
+RUN pip install --no-cache-dir '.[masking,sign-in]'
 
 # /data holds the embedded store where no HUB_REDIS_URL is given.
 RUN install --directory --owner hub --mode 700 /data

@@ -100,6 +100,16 @@ class Supervisor(Session):
         """End another supervisor's monitor (permission `release`)."""
         await self.command("monitor.release", conversation_id=conversation_id, reason=reason)
 
+    async def message_reveal(self, conversation_id: str, message_id: str, reason: str) -> dict[str, Any]:
+        """
+        One message of a monitored conversation without masks (permission `reveal`); the reason goes to the ledger.
+
+        Kept by nobody else: snapshots, events and history have it masked as before.
+        """
+        arguments = {"conversation_id": conversation_id, "message_id": message_id, "reason": reason}
+        answer = await self.command("message.reveal", **arguments)
+        return dict(answer["message"])
+
     async def takeover_prepare(self, conversation_id: str) -> TakeoverPlan:
         """Ask what a takeover would do; only while monitoring. A second prepare voids the first."""
         return msgspec.convert(await self.command("takeover.prepare", conversation_id=conversation_id), TakeoverPlan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import signal
@@ -13,25 +14,39 @@ from typing import Any
 
 import uvicorn
 
+from hub.channels.delivery import Delivery, make_channels
 from hub.channels.outbox import Outbox
 from hub.domain.errors import Refused
+from hub.edge.arrivals import Arrivals
 from hub.edge.auth import Authenticator
+from hub.edge.guard import guarded
 from hub.edge.http import make_http, make_metrics
+from hub.edge.openid import require_extra
 from hub.edge.parts import Parts
 from hub.edge.socket import Door, serve_socket
 from hub.edge.transport import HttpFront, Lobby
 from hub.edge.turn import Turn
+from hub.edge.web_sessions import WebSessions
 from hub.fanout.node import Node
+from hub.logs import watch
 from hub.protocol.close import Close
 from hub.service.conversations import Conversations
+from hub.service.files import Files
 from hub.service.history import History
 from hub.service.ingest import Ingest
+from hub.service.masking import Maskers, answers
 from hub.service.messaging import Messaging
 from hub.settings import Settings, SettingsError, bind
+from hub.store.bucket import BucketBlobs, MissingExtra
 from hub.store.connection import Unavailable
 from hub.store.embedded import Embedded
+from hub.store.file_folder import FolderBlobs
+from hub.store.file_index import RedisFileIndex
+from hub.store.intake import Intake
 from hub.store.keys import new_id
+from hub.store.outbound import OUTBOUND_SCRIPTS
 from hub.store.redis_store import SCRIPTS, RandomIds, RedisStore
+from hub.store.signed_in import SignedIn
 from hub.store.topology import Primaries
 
 log = logging.getLogger(__name__)
@@ -47,42 +62,101 @@ WS_BYTES_MAX = 1 << 20  # past this the transport refuses by itself (1009); belo
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
-    """All parts of a node, started, on the store at `url`."""
+    """All parts of a node, started, on the store at `url`. Raises SettingsError for what an adapter can't work with."""
+    channels = make_channels(settings)
     primaries = await Primaries.connect(
-        url, scripts=SCRIPTS, timeout_s=settings.store_timeout_ms / 1000, replicas=settings.store_replicas
+        url,
+        scripts=(*SCRIPTS, *OUTBOUND_SCRIPTS),
+        timeout_s=settings.store_timeout_ms / 1000,
+        replicas=settings.store_replicas,
     )
     store = RedisStore(primaries, settings)
     ids = RandomIds()
     conversations = Conversations(store, settings, ids.new, ids.tag)
     ingest = Ingest(store, conversations, settings, ids)
     node = Node(settings, store, conversations, ingest, ids, new_id("nod", 0))
+    history = History(store, conversations, settings.list_rows_max)
+    files, intake = await make_files(settings, store, history, ids, node.maskers)
+    node.records.on_erased.append(files.forget)
+    messaging = Messaging(store, conversations, ids, files)
+    delivery = Delivery(node, messaging, channels, files)
     parts = Parts(
         settings=settings,
         store=store,
         node=node,
         conversations=conversations,
         ingest=ingest,
-        messaging=Messaging(store, conversations, ids),
-        history=History(store, conversations, settings.list_rows_max),
-        outbox=Outbox(node),
+        messaging=messaging,
+        history=history,
+        outbox=Outbox(node, delivery.keys),
         ids=ids,
         authenticator=Authenticator(settings),
         turn=Turn(node.meter, settings.hub_frame_bytes_max),
+        web=WebSessions(settings, SignedIn(store), node) if settings.sign_in is not None else None,
+        files=files,
+        intake=intake,
+        delivery=delivery,
     )
     try:
         await primaries.believed()
         await node.start()
+        await parts.authenticator.start()
         parts.outbox.start()
+        delivery.start()
         yield parts
     finally:
+        await parts.authenticator.stop()
         parts.outbox.stop()
+        await delivery.stop()
         await node.stop()
         await primaries.aclose()
 
 
+async def make_files(
+    settings: Settings, store: RedisStore, history: History, ids: RandomIds, maskers: Maskers
+) -> tuple[Files, Intake]:
+    """
+    Where files are kept and how they come in.
+
+    Raises:
+        SettingsError: The folder can't be used, there is no such scanner, or the library for buckets is missing.
+    """
+    try:
+        blobs = BucketBlobs(settings.files) if settings.files.s3_bucket else FolderBlobs(settings.files_dir)
+    except MissingExtra as error:
+        raise SettingsError(f"{settings.source('files')}: {error}") from None
+    intake = Intake(
+        settings.files_dir,
+        bytes_max=settings.file_bytes_max,
+        upload_ms=settings.file_transfer_ms,
+        scan_command=settings.files.scan_command,
+        scan_ms=settings.file_scan_ms,
+    )
+    try:
+        await asyncio.to_thread(intake.check_scanner)
+    except OSError as error:
+        raise SettingsError(f"{settings.source('files')}: files can't be scanned: {error}") from None
+    if settings.files.dir is not None:  # the default folder may never be needed, and its disk be read-only
+        try:
+            await asyncio.to_thread(intake.prepare)
+        except OSError as error:
+            raise SettingsError(f"{settings.source('files')}: files can't be kept there: {error}") from None
+    files = Files(
+        RedisFileIndex(store),
+        blobs,
+        history,
+        ids,
+        count_max=settings.files_per_conversation,
+        org_bytes_max=settings.files_org_bytes_max,
+        link_ms=settings.file_link_ms,
+        masked=lambda person, one: maskers.of(one.queue) is not None and not answers(person, one),
+    )
+    return files, intake
+
+
 def make_app(parts: Parts, door: Door) -> Any:
     """The ASGI application: sockets by the plain driver, everything else by Starlette."""
-    http = make_http(parts)
+    http = guarded(make_http(parts), door)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
@@ -109,6 +183,8 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> int:
         SettingsError: An address is in use, or the store's can't be reached.
         EmbeddedError: The embedded store can't be started.
     """
+    require_extra(settings)
+    make_channels(settings)  # what is wrong with them is said before anything is started
     public = bind(settings.host, settings.port)
     try:
         listen = settings.metrics_address
@@ -150,11 +226,13 @@ async def _serve(
         hurry.set()
         stop.set()
 
+    watch(loop)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, interrupted)
     public.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # inherited by what it accepts
     door = Door(parts)
-    server = make_server(make_app(parts, door), door if parts.settings.socket_driver == "lean" else None)
+    arrivals = Arrivals(parts.settings, parts.quotas, door.proxies)
+    server = make_server(make_app(parts, door), door if parts.settings.socket_driver == "lean" else None, arrivals)
     servers = [(server, asyncio.create_task(server.serve(sockets=[public])))]
     if metrics is not None:
         beside = make_server(make_metrics(parts))
@@ -189,13 +267,19 @@ async def _until_stopped(stop: asyncio.Event, embedded: Embedded | None) -> bool
     return False
 
 
-def make_server(app: Any, door: Door | None = None) -> uvicorn.Server:
-    """A server for the application; with a `door` its sockets have the lean driver and the application never sees them."""
+def make_server(app: Any, door: Door | None = None, arrivals: Arrivals | None = None) -> uvicorn.Server:
+    """
+    A server for the application; with a `door` its sockets have the lean driver and the application never sees them.
+
+    Without `arrivals` the default limits hold for connections that don't ask; the metrics' own address has those.
+    """
     ws: Any = PLAIN_DRIVER if door is None else Lobby(door, WS_BYTES_MAX)
+    front: Any = functools.partial(HttpFront, arrivals=arrivals or Arrivals(Settings()))
     config = uvicorn.Config(
         app,
         ws=ws,
-        http=HttpFront,
+        http=front,
+        proxy_headers=False,  # `Door.address` says whose request it is
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -216,6 +300,7 @@ async def drain(parts: Parts, server: uvicorn.Server, hurry: asyncio.Event) -> N
     node.draining = True
     for listening in server.servers:
         listening.close()
+    ending = asyncio.create_task(parts.delivery.stop())
     sessions = list(node.sessions)
     log.info("draining %d sockets", len(sessions))
     spread_ms = min(parts.settings.drain_ms, SPREAD_MS_PER_SOCKET * len(sessions))
@@ -228,6 +313,7 @@ async def drain(parts: Parts, server: uvicorn.Server, hurry: asyncio.Event) -> N
                 await asyncio.wait_for(hurry.wait(), wait)
         session.close(Close.DRAINING, "this node is going away", 200 + at_ms % 1000)
     parts.outbox.stop()
+    await ending
     await node.settle(seconds=1.0)
     deadline = asyncio.get_running_loop().time() + 1.0
     while parts.addresses and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - bounded, at the end

@@ -1,5 +1,5 @@
 """
-The command line: `hub serve | demo | token | tail | load | doctor | config show`.
+The command line: `hub serve | demo | token | tail | load | outbox | connector-check | doctor | config show`.
 
 Each program is one function from the parsed arguments to an exit status: 0 it did what it was asked, 1 it could not,
 2 the configuration or the command line is wrong, 130 after Ctrl-C. Programs of `clients` bring their own arguments and
@@ -34,6 +34,8 @@ CLIENT_PROGRAMS: Final = {
     "demo": ("clients.simulate.demo", "run_demo"),
     "tail": ("clients.tail", "run_tail"),
     "load": ("clients.load", "run_load"),
+    "outbox": ("clients.outbox", "run_outbox"),
+    "connector-check": ("hub.connector_check", "run_check"),
 }
 SERVE_FLAGS: Final = {
     "host": "address to listen on",
@@ -76,6 +78,10 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_token_flags(add("token", "Print a token made with the hub's secret.", _token))
     tail = add("tail", "Supervise in the terminal.", _run_client)
     measure = add("load", "Put load on a hub and say what people would have felt.", _run_client)
+    outbox = add("outbox", "What waits for providers, and what was given up.", _run_client)
+    check = add(
+        "connector-check", "Play the hub against a receiver of its webhooks, and say what is missing.", _run_client
+    )
     _add_config_flag(add("doctor", "Look at what a hub needs, and say what is wrong.", _doctor))
     _add_ledger(add("ledger", "Check, export or show the ledger.", _ledger), chosen)
     erase = add("erase", "Erase a customer's conversations.", _erase)
@@ -88,7 +94,8 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     show = config.add_parser("show", help="Print each value with its origin.")
     _add_serve_flags(show)
     show.add_argument("--explain", action="store_true", help="say what each value means")
-    for name, program in {"demo": demo, "tail": tail, "load": measure}.items():
+    chosen_by = {"demo": demo, "tail": tail, "load": measure, "outbox": outbox, "connector-check": check}
+    for name, program in chosen_by.items():
         if name == chosen:
             importlib.import_module(CLIENT_PROGRAMS[name][0]).add_arguments(program)
     return parser
@@ -144,9 +151,13 @@ def _serve(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _end_at_once)  # until the running hub puts its own, gentler handler there
     settings = settings_of(args)
     settings.require_identity()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from hub.logs import configure
+
+    configure(settings.log_level)
     for warning in unknown_variables(os.environ):
         logging.getLogger("hub").warning("%s", warning)
+    if "FORWARDED_ALLOW_IPS" in os.environ and not settings.trusted_proxies:
+        logging.getLogger("hub").warning("FORWARDED_ALLOW_IPS isn't read any more; set trusted_proxies")
     from hub.app import serve
     from hub.store.embedded import DataDirLocked, EmbeddedError
 

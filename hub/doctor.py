@@ -8,19 +8,23 @@ Nothing is changed and nothing is started. Each check is independent: one that c
 """
 
 import asyncio
+import ipaddress
 import os
 import resource
 import shutil
+import ssl
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from hub.settings import HOW_TO_MAKE_ONE, Settings, parse_address
+from hub.edge.openid import require_extra
+from hub.settings import HOW_TO_MAKE_ONE, Settings, SettingsError, parse_address
+from hub.store.access import KEY, NEEDED, SOMETIMES, TOO_MUCH, sample
 from hub.store.connection import Endpoint, ReplyError, Unavailable, Unknown, ask_once, command
 from hub.store.embedded import VERSION_MIN, EmbeddedError, engine_version, find_engine
 from hub.store.topology import Address, Primaries
@@ -33,6 +37,7 @@ OPEN_FILES_MIN: Final = 4_096
 CHROMIUM_NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _LANE: Final = "doctor"
 _SENTINEL_TIMEOUT_S: Final = 1.5
+_START_S: Final = 2.0  # somebody is waiting for the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,12 @@ def _identity(settings: Settings) -> Iterator[Finding]:
             yield Finding("warn", "issuer", f"{issuer.issuer}: its keys come unprotected; use https://")
         else:
             yield Finding("ok", "issuer", issuer.issuer)
+    if settings.sign_in is not None:
+        try:
+            require_extra(settings)
+            yield Finding("ok", "sign-in", f"{settings.sign_in.client_id} at {settings.sign_in.issuer}")
+        except SettingsError as error:
+            yield Finding("fail", "sign-in", str(error))
 
 
 def _files(settings: Settings) -> Iterator[Finding]:
@@ -118,6 +129,9 @@ def _network(settings: Settings) -> Iterator[Finding]:
     beyond = settings.host not in ("127.0.0.1", "localhost", "::1")
     if beyond:
         yield Finding("warn", "network", f"{settings.host} is reachable by others: a proxy must end TLS before it")
+        if not settings.trusted_proxies:
+            text = "trusted_proxies is empty: behind a proxy all clients count as one address"
+            yield Finding("warn", "proxies", text)
     if settings.metrics_listen and parse_address(settings.metrics_listen)[0] not in ("127.0.0.1", "localhost", "::1"):
         yield Finding("warn", "metrics", f"{settings.metrics_listen} shows counts of monitors to whoever reaches it")
 
@@ -154,15 +168,22 @@ async def _store(settings: Settings) -> AsyncIterator[Finding]:
             return
         url = f"unix://{socket}"
     try:
-        primaries = await Primaries.connect(url, lanes=(_LANE,))
+        primaries = await Primaries.connect(url, lanes=(_LANE,), start_s=_START_S)
     except (ValueError, Unavailable) as error:
         level: Level = "fail" if settings.redis_url else "ok"  # an engine that was killed leaves its socket behind
         yield Finding(level, "store", str(error) if settings.redis_url else "embedded, not running now")
         return
     try:
+        if settings.redis_url is not None:  # ours alone reaches the embedded one: by a socket in a private folder
+            for finding in _way(primaries.address):
+                yield finding
         for primary in primaries.primaries():
             async for finding in _server(primaries, primary):
                 yield finding
+        if settings.redis_url is not None:
+            for primary in primaries.primaries():
+                async for finding in _rights(primaries, primary, settings.key_prefix):
+                    yield finding
         if primaries.address.kind == "sentinel":
             yield await _sentinels(primaries.address)
     finally:
@@ -184,6 +205,65 @@ async def _server(primaries: Primaries, primary: Endpoint) -> AsyncIterator[Find
         yield finding
     async for finding in _configuration(primaries, primary, info):
         yield finding
+
+
+def _way(address: Address) -> Iterator[Finding]:
+    """How the store is reached."""
+    far = [server for server in address.servers if not _is_near(server)]
+    if address.login.tls is None and far:
+        yield Finding("warn", "store way", f"{far[0]}: plaintext over a network, password included; rediss:// and a CA")
+    elif address.login.tls is not None and address.login.tls.verify_mode != ssl.CERT_REQUIRED:
+        yield Finding(
+            "warn", "store way", "TLS, but whoever answers is believed: without ssl_cert_reqs=none, with a CA"
+        )
+    else:
+        yield Finding("ok", "store way", "this machine" if address.login.tls is None else "TLS, certificate checked")
+
+
+def _is_near(server: Endpoint) -> bool:
+    if server.path or server.host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(server.host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _rights(primaries: Primaries, primary: Endpoint, prefix: str) -> AsyncIterator[Finding]:
+    """Whether the hub's user may what it must, and no more."""
+    key = f"{prefix}:{{doctor}}:key"
+    try:
+        user = _text(await primaries.call_on(_LANE, primary, b"ACL", b"WHOAMI"))
+        lacking = [name for name in NEEDED if not await _may(primaries, primary, user, sample(name, key))]
+        probes = [[key if word == KEY else word for word in words] for words in TOO_MUCH]
+        excess = [" ".join(words[:2]) for words in probes if await _may(primaries, primary, user, words)]
+    except (ReplyError, Unavailable, Unknown) as error:
+        yield Finding("warn", "rights", f"the user can't be looked at ({error}); it needs ACL WHOAMI and ACL DRYRUN")
+        return
+    must = [name for name in lacking if name not in SOMETIMES]
+    if must:
+        yield Finding("fail", "rights", f"the user {user} lacks {', '.join(must)}, or these on {prefix}:*")
+    for name in (name for name in lacking if name in SOMETIMES):
+        yield Finding("warn", "rights", f"the user {user} lacks {name}, needed for: {SOMETIMES[name]}")
+    if len(excess) == len(probes):
+        yield Finding(
+            "warn", "rights", f"the user {user} has every right: give the hub one of its own (docs/stack/users.acl)"
+        )
+    elif excess:
+        yield Finding("warn", "rights", f"the user {user} may more than the hub needs: {', '.join(excess)}")
+    elif not lacking:
+        yield Finding("ok", "rights", f"the user {user} may what the hub needs, and no more")
+
+
+async def _may(primaries: Primaries, primary: Endpoint, user: str, words: Sequence[str]) -> bool:
+    """True where the server would let that user. A command that it doesn't have may be done by nobody."""
+    asked = (b"ACL", b"DRYRUN", user.encode(), *(word.encode() for word in words))
+    try:
+        return bool(_text(await primaries.call_on(_LANE, primary, *asked)) == "OK")
+    except ReplyError as error:
+        if error.code == "NOPERM":
+            raise
+        return False
 
 
 async def _sentinels(address: Address) -> Finding:
@@ -233,10 +313,16 @@ async def _configuration(primaries: Primaries, primary: Endpoint, info: Mapping[
         answer = await primaries.call_on(
             _LANE, primary, b"CONFIG", b"GET", b"maxmemory-policy", b"min-replicas-to-write", b"appendfsync"
         )
-    except (ReplyError, Unavailable, Unknown):
+        config = _pairs(answer)
+    except ReplyError:  # the hub's own user may not, and needn't: with it a password could be read
+        config = {}
+        unseen = (
+            "appendfsync and min-replicas-to-write can't be looked at: this user may not CONFIG GET, as it should be"
+        )
+        yield Finding("ok", "store", unseen)
+    except (Unavailable, Unknown):
         yield Finding("warn", "store", "CONFIG can't be read: check eviction (noeviction) and replicas yourself")
         return
-    config = _pairs(answer)
     policy = config.get("maxmemory-policy", info.get("maxmemory_policy", ""))
     if policy == "noeviction":
         yield Finding("ok", "eviction", "noeviction")
@@ -245,7 +331,7 @@ async def _configuration(primaries: Primaries, primary: Endpoint, info: Mapping[
     if config.get("appendfsync") == "no":
         yield Finding("warn", "durability", "appendfsync no: up to 30 s are lost at a power cut; appendfsync everysec")
     replicas, wanted = int(info.get("connected_slaves", 0)), int(config.get("min-replicas-to-write") or 0)
-    if replicas and not wanted:
+    if replicas and not wanted and config:
         yield Finding("warn", "replicas", f"{replicas}, none required: writes go on alone; min-replicas-to-write 1")
     else:
         yield Finding("ok", "replicas", f"{replicas}, {wanted} required")

@@ -13,6 +13,7 @@ channels, people and issuers come from the file alone, since they have more shap
 
 import dataclasses
 import difflib
+import ipaddress
 import re
 import socket
 import tomllib
@@ -22,8 +23,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from hub.domain.claims import ClaimNames, ClaimPath, Grant, IssuerRules
+from hub.domain.files import TYPES
 from hub.domain.grants import EVERYTHING, PERMISSIONS, ROLES
 from hub.domain.ledger import LedgerKeys, derived_key
+from hub.domain.masking import PATTERN_NAME
+from hub.linear import NoEngine, finder
 
 SECRET_BYTES_MIN: Final = 32
 BACKLOG: Final = 2_048
@@ -33,6 +38,7 @@ WRAPUP_PROMPTS: Final = ("none", "optional", "mandatory", "timeout")
 CHANNELS: Final = ("web", "open", "sms")
 LOOP_ENGINES: Final = ("auto", "asyncio", "uvloop")
 SOCKET_DRIVERS: Final = ("lean", "asgi")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 STORE_SCHEMES: Final = (
     "redis",
     "rediss",
@@ -47,6 +53,7 @@ HOW_TO_MAKE_ONE: Final = "export HUB_TOKEN_SECRET=$(openssl rand -hex 32)"
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _KEY_PREFIX = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _DAY_MS = 86_400_000
+_NONE = "no limit"
 _INT_MAX = 2**53 - 1
 _T = TypeVar("_T")
 Path_ = tuple[str | int, ...]  # where a value stands in the file: ("queues", "support", "name"), ("issuers", 0)
@@ -81,6 +88,21 @@ class ChannelSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskingSettings:
+    """
+    What people who only watch don't get to read: kinds that are built in, and `patterns`, (name, RE2 pattern) of one's own.
+
+    See `hub/domain/masking.py`; nothing is masked by default.
+    """
+
+    card: bool = False
+    iban: bool = False
+    email: bool = False
+    phone: bool = False
+    patterns: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PersonSettings:
     """A person where no identity provider exists; what `hub token --person SUB` puts into their token."""
 
@@ -95,11 +117,73 @@ class PersonSettings:
 
 @dataclass(frozen=True, slots=True)
 class IssuerSettings:
-    """An identity provider whose tokens are taken; its keys (JWKS) come from exactly one of URL and file."""
+    """
+    An identity provider whose tokens are taken; its keys (JWKS) come from exactly one of URL and file.
+
+    `audience` is what its tokens call this hub (`aud`); `rules` say whom it may speak for, and what its claims mean.
+    """
 
     issuer: str
     jwks_url: str | None = None
     jwks_file: Path | None = None
+    audience: str = "hub"
+    rules: IssuerRules = field(default_factory=IssuerRules)
+
+
+@dataclass(frozen=True, slots=True)
+class SignInSettings:
+    """
+    How people sign in in a browser: with which of the issuers (OpenID Connect), and as which of its clients.
+
+    `public_url` is the hub's own origin as browsers see it, without a path; `client_secret` None: a public client.
+    `discovery_url` is where the issuer describes itself.
+    """
+
+    issuer: str
+    client_id: str
+    public_url: str
+    discovery_url: str
+    client_secret: bytes | None = field(default=None, repr=False)
+    scopes: tuple[str, ...] = ("openid", "profile")
+
+    @property
+    def secure(self) -> bool:
+        """True where browsers reach the hub by https, so that cookies are for that alone."""
+        return self.public_url.startswith("https://")
+
+
+@dataclass(frozen=True, slots=True)
+class FilesSettings:
+    """
+    Files of conversations: the folder (None: `files` in `data_dir`) or S3 bucket they are kept in, the media types that are
+    taken, and the scanner's argv (empty: none).
+
+    `s3_bucket` empty: the folder; `s3_endpoint` empty: Amazon's own. Credentials come from the environment (`AWS_*`) alone.
+    """
+
+    dir: Path | None = None
+    s3_bucket: str = ""
+    s3_prefix: str = "hub"
+    s3_endpoint: str = ""
+    s3_region: str = ""
+    types: tuple[str, ...] = tuple(TYPES)
+    scan_command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorSettings:
+    """
+    One connector that the hub delivers for by itself: conversations of `org` that the connector of this name started.
+
+    `adapter` names the code that speaks to the provider (`hub.channels.delivery.ADAPTERS`); `options` are its own (texts,
+    numbers, booleans, lists and tables of texts), never shown, since secrets are among them. `allow_private`: `name:port`
+    of hosts that may be called although their addresses are not public ones.
+    """
+
+    org: str
+    adapter: str
+    allow_private: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
 
 def _option(
@@ -118,11 +202,16 @@ class Settings:
     port: int = _option(8000, "TCP port to listen on", zero="any free port", top=True, most=65_535)
     metrics_listen: str = _option("127.0.0.1:9464", "HOST:PORT of /metrics; empty: only /metrics by token", top=True)
     # Not in the repr: it may hold a password.
+    public_url: str = _option(
+        "", "address at which providers reach the hub, like https://hub.example.org; empty: as they call it", top=True
+    )
     guests_org: str = _option("", "organization of anonymous customers of the web messenger", zero="", top=True)
     redis_url: str | None = _option(None, "the store; unset: an embedded one in data_dir", top=True, shown=False)
     data_dir: Path = _option(Path(".hub"), "folder of the embedded store", top=True)
     key_prefix: str = _option("hub", "first part of every key in the store", top=True)
-    origins: tuple[str, ...] = _option((), "browser origins allowed besides the hub's own", top=True)
+    origins: tuple[str, ...] = _option(
+        (), "browser origins allowed, exactly these; none: the host that was asked for", top=True
+    )
     loop_engine: str = _option("auto", "event loop: auto takes uvloop where installed", top=True)
     socket_driver: str = _option("lean", "sockets: lean, or asgi for uvicorn's own class", top=True)
     token_secret: bytes | None = field(
@@ -180,11 +269,98 @@ class Settings:
     list_rows_max: int = _option(2_000, "rows looked at for one list request")
     ticket_ms: int = _option(30_000, "how long a ticket can be used")
     request_memory_ms: int = _option(600_000, "how long the answer to a `req` is remembered")
+    keys_fresh_ms: int = _option(300_000, "how long a key is still taken that its issuer has withdrawn")
+    keys_usable_ms: int = _option(3_600_000, "how long an issuer's keys are taken while it can't be reached")
+    keys_again_ms: int = _option(30_000, "time after which an issuer is asked again for a key that it didn't have")
+    sign_in_ms: int = _option(600_000, "time a person has to sign in at the identity provider")
+    sign_ins_per_minute: int = _option(120, "sign-ins begun a minute from one network address")
+    signed_in_ms: int = _option(8 * 3_600_000, "time after which somebody must sign in again")
+    signed_in_idle_ms: int = _option(1_800_000, "time without an open page after which a sign-in is over")
+
+    file_bytes_max: int = _option(20_971_520, "size of one file")
+    files_per_conversation: int = _option(100, "files of one conversation")
+    files_org_bytes_max: int = _option(10_737_418_240, "bytes of all files of an organization")
+    file_transfer_ms: int = _option(300_000, "longest time in which a file must have come, or have been fetched")
+    file_uploads_max: int = _option(64, "files that arrive at one node at a time")
+    file_uploads_per_user: int = _option(3, "files that arrive from one person at a time, at one node")
+    file_link_ms: int = _option(60_000, "how long a signed address opens a file")
+    file_scan_ms: int = _option(30_000, "longest time for which the virus scanner may look at one file")
+
+    files: FilesSettings = FilesSettings()
+    # Quotas (hub/edge/quotas.py). A rate may be used up for 10 s at once.
+    log_level: str = _option("info", "least of what is logged: debug, info, warning or error", top=True)
+    trusted_proxies: tuple[str, ...] = _option(
+        (), "addresses and networks of proxies whose X-Forwarded-For or PROXY header is believed", top=True
+    )
+    proxy_protocol: int = _option(
+        0, "1: each connection begins with the PROXY header of a trusted proxy", zero="none does", top=True, most=1
+    )
+    handshakes_per_address_per_s: int = _option(200, "handshakes a second from one network address", zero=_NONE)
+    handshakes_per_user_per_s: int = _option(50, "hellos a second of one user", zero=_NONE)
+    handshakes_per_org_per_s: int = _option(1_000, "hellos a second of one organization, on one node", zero=_NONE)
+    handshakes_per_node_per_s: int = _option(2_000, "handshakes a second on one node", zero=_NONE)
+    sockets_per_org: int = _option(20_000, "sockets of one organization at a time, on one node", zero=_NONE)
+    sockets_per_node: int = _option(50_000, "sockets of one node at a time", zero=_NONE)
+    commands_per_address_per_s: int = _option(
+        5_000, "commands a second from one network address, at each endpoint", zero=_NONE
+    )
+    commands_per_user_per_s: int = _option(1_000, "commands a second of one user, at each endpoint", zero=_NONE)
+    commands_per_org_per_s: int = _option(
+        10_000, "commands a second of one organization on one node, at each endpoint", zero=_NONE
+    )
+    commands_per_node_per_s: int = _option(20_000, "commands a second on one node, at each endpoint", zero=_NONE)
+    subscriptions_per_address: int = _option(10_000, "subscribed views of one network address", zero=_NONE)
+    subscriptions_per_user: int = _option(1_000, "subscribed views of one user, on one node", zero=_NONE)
+    subscriptions_per_org: int = _option(20_000, "subscribed views of one organization, on one node", zero=_NONE)
+    subscriptions_per_node: int = _option(50_000, "subscribed views of one node", zero=_NONE)
+    replay_bytes_per_conversation: int = _option(
+        33_554_432, "missed entries of one conversation that a resume sends; beyond it a reset", zero=_NONE
+    )
+    replay_bytes_per_address_per_s: int = _option(
+        33_554_432, "bytes a second that resumes from one network address are sent; beyond it resets", zero=_NONE
+    )
+    replay_bytes_per_user_per_s: int = _option(
+        4_194_304, "bytes a second that resumes of one user are sent; beyond it resets", zero=_NONE
+    )
+    replay_bytes_per_org_per_s: int = _option(
+        33_554_432, "bytes a second that resumes of one organization are sent; beyond it resets", zero=_NONE
+    )
+    replay_bytes_per_node_per_s: int = _option(
+        67_108_864, "bytes a second that resumes on one node are sent; beyond it resets", zero=_NONE
+    )
+    http_per_address_per_s: int = _option(1_000, "HTTP requests a second from one network address", zero=_NONE)
+    http_per_token_per_s: int = _option(1_000, "HTTP requests a second with one token", zero=_NONE)
+    request_head_ms: int = _option(5_000, "time in which the head of a request or handshake must be there")
+    request_ms: int = _option(60_000, "time in which a request must be over, its body and answer included")
+    head_bytes_max: int = _option(65_536, "size of the head of a request or handshake")
+    connections_waiting_per_address: int = _option(
+        1_000, "connections of one network address without a request; the oldest goes; at least sockets_per_address"
+    )
+    connections_waiting_per_node: int = _option(4_000, "connections of one node without a request; the oldest goes")
+    channel_body_bytes_max: int = _option(1_048_576, "size of the body of one POST /v1/channels/...")
+    outbound_timeout_ms: int = _option(10_000, "time an adapter has to carry out one action")
+    outbound_claim_ms: int = _option(
+        30_000, "time after which another node takes up an action whose node is gone; above outbound_timeout_ms"
+    )
+    outbound_file_ms: int = _option(7 * _DAY_MS, "how long a link to a file opens it that a provider was sent")
+    outbound_parallel: int = _option(16, "actions of one connector under way at a time on one node")
+    outbound_tries_max: int = _option(20, "tries after which an action is given up")
+    outbound_age_max_ms: int = _option(4 * 3_600_000, "age at which an action that could not be sent is given up")
+    outbound_backoff_ms: int = _option(1_000, "longest wait before the second try; it doubles with each")
+    outbound_backoff_max_ms: int = _option(300_000, "longest wait between two tries")
+    outbound_answer_bytes_max: int = _option(1_048_576, "size of a provider's answer")
+    breaker_failures: int = _option(5, "failures in a row after which an endpoint is left alone")
+    breaker_ms: int = _option(30_000, "how long it is left alone before one call tries it again")
+    dead_letters_max: int = _option(1_000, "dead letters kept of one connector in each of the 64 partitions")
 
     issuers: tuple[IssuerSettings, ...] = ()
+    sign_in: SignInSettings | None = None
     queues: Mapping[str, QueueSettings] = field(default_factory=lambda: MappingProxyType({}))
     channels: Mapping[str, ChannelSettings] = field(default_factory=lambda: MappingProxyType({}))
     people: Mapping[str, PersonSettings] = field(default_factory=lambda: MappingProxyType({}))
+    connectors: Mapping[str, ConnectorSettings] = field(default_factory=lambda: MappingProxyType({}))
+    masking: MaskingSettings = field(default_factory=MaskingSettings)
+    masking_queues: Mapping[str, MaskingSettings] = field(default_factory=lambda: MappingProxyType({}))
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
     def queue(self, queue_id: str, division: str | None = None) -> QueueSettings:
@@ -225,6 +401,11 @@ class Settings:
         return self.sources.get(name, "default")
 
     @property
+    def files_dir(self) -> Path:
+        """Where files are kept, or pass through on their way to a bucket."""
+        return self.files.dir if self.files.dir is not None else self.data_dir / "files"
+
+    @property
     def metrics_address(self) -> tuple[str, int] | None:
         """Host and port of the metrics' own address; None where it is switched off."""
         return parse_address(self.metrics_listen) if self.metrics_listen else None
@@ -243,7 +424,7 @@ class Settings:
             )
 
 
-_STRUCTURED = ("issuers", "queues", "channels", "people")
+_STRUCTURED = ("issuers", "queues", "channels", "people", "sign_in", "files", "connectors", "masking")
 _OPTIONS: Mapping[str, dataclasses.Field[Any]] = {
     f.name: f for f in dataclasses.fields(Settings) if "top" in f.metadata
 }
@@ -251,7 +432,7 @@ TOP_LEVEL: tuple[str, ...] = tuple(name for name, f in _OPTIONS.items() if f.met
 LIMITS: tuple[str, ...] = tuple(name for name, f in _OPTIONS.items() if not f.metadata["top"])
 # Variables that belong to the programs, not to a field.
 PROGRAM_VARIABLES: Final = (
-    *("HUB_CONFIG", "HUB_TOKEN_SECRET", "HUB_LEDGER_KEY"),
+    *("HUB_CONFIG", "HUB_TOKEN_SECRET", "HUB_SIGN_IN_SECRET", "HUB_LEDGER_KEY"),
     *("HUB_URL", "HUB_TOKEN", "HUB_PERSONAS"),
 )
 
@@ -299,6 +480,10 @@ def build(
     for key, raw, at in _typed(env, flags or {}):
         values[key], sources[key] = _from_text(key, raw, at), at
     _take_secret(document, env, read, values, sources)
+    if "sign_in" in document.values:
+        values["sign_in"] = _sign_in(document, env, read or _read, values.get("issuers", ()))
+        sources["sign_in"] = document.at(("sign_in",))
+    _take_connectors(document, read, values, sources)
     _take_ledger_keys(document, env, read, values, sources)
     settings = Settings(**values, sources=MappingProxyType(sources))
     _check_together(settings)
@@ -386,14 +571,33 @@ def describe(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
     yield "ledger_keys", keys, settings.source("ledger_keys"), "make and check the ledger's codes"
     for index, issuer in enumerate(settings.issuers):
         yield from _described(f"issuers.{index}", issuer, settings.source("issuers"))
+    if settings.sign_in is not None:
+        yield from _described("sign_in", settings.sign_in, settings.source("sign_in"))
+    yield from _described("files", settings.files, settings.source("files"))
     for table in ("queues", "channels", "people"):
         for key, entry in getattr(settings, table).items():
             yield from _described(f"{table}.{key}", entry, settings.source(f"{table}.{key}"))
+    for key, connector in settings.connectors.items():
+        path = f"connectors.{key}"
+        for name in ("org", "adapter", "allow_private"):
+            yield f"{path}.{name}", _shown(getattr(connector, name)), settings.source(path), ""
+        for name in connector.options:
+            yield f"{path}.{name}", "set", settings.source(f"{path}.{name}"), ""
+    yield from _described("masking", settings.masking, settings.source("masking"))
+    for key, entry in settings.masking_queues.items():
+        yield from _described(f"masking.queues.{key}", entry, settings.source(f"masking.queues.{key}"))
 
 
 def _described(path: str, entry: Any, origin: str) -> Iterator[tuple[str, str, str, str]]:
     for item in dataclasses.fields(entry):
-        yield f"{path}.{item.name}", _shown(getattr(entry, item.name)), origin, ""
+        value, name = getattr(entry, item.name), f"{path}.{item.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _described(path if item.name == "rules" else name, value, origin)
+        elif item.name == "grants":
+            for index, grant in enumerate(value):
+                yield from _described(f"{name}.{index}", grant, origin)
+        else:
+            yield name, _shown(value), origin, ""
 
 
 def _shown(value: object) -> str:
@@ -404,15 +608,22 @@ def _shown(value: object) -> str:
             return str(value).lower()
         case int():
             return str(value)
+        case bytes():
+            return "set"
         case tuple():
             return "[" + ", ".join(_shown(item) for item in value) + "]"
+        case frozenset():
+            return _shown(tuple(sorted(value)))
         case _:
             return f'"{_without_password(str(value))}"'
 
 
 def _without_password(text: str) -> str:
-    """An address as it may be shown: what stands between the user's colon and the last `@` is hidden."""
-    return re.sub(r"(://[^:/@]*:)[^/]*@", r"\1***@", text)
+    """An address as it may be shown: what stands between the user's colon and the last `@` is hidden, and so in options."""
+    text = re.sub(
+        r"(://[^:/@]*:).*@", r"\1***@", text, flags=re.S
+    )  # a slash in it should have been encoded; it may not be
+    return re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", text)
 
 
 # What a single value must be, wherever it was written.
@@ -440,6 +651,8 @@ def _checked(key: str, value: object, at: str) -> Any:
         return value
     if key == "origins":
         return _origins(value, at)
+    if key == "trusted_proxies":
+        return _networks(value, at)
     if not isinstance(value, str):
         raise _wrong(at, key, value, "text")
     return _CHECKS[key](value, at)
@@ -488,6 +701,12 @@ def _guests_org(value: str, at: str) -> str:
     return value
 
 
+def _public_url(value: str, at: str) -> str:
+    if value and not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+(/[A-Za-z0-9._~/-]*)?", value):
+        raise _wrong(at, "public_url", value, "an address like https://hub.example.org, or nothing")
+    return value.rstrip("/")
+
+
 def _key_prefix(value: str, at: str) -> str:
     # Braces or colons would move keys to other slots, or into one another's names.
     if not _KEY_PREFIX.fullmatch(value):
@@ -515,15 +734,36 @@ def _origins(value: object, at: str) -> tuple[str, ...]:
     return tuple(origin.lower() for origin in origins)
 
 
+def _log_level(value: str, at: str) -> str:
+    if value not in LOG_LEVELS:
+        raise _wrong(at, "log_level", value, _one_of(LOG_LEVELS))
+    return value
+
+
+def _networks(value: object, at: str) -> tuple[str, ...]:
+    texts = _texts(value, "trusted_proxies", at)
+    for text in texts:
+        wanted = "addresses like 10.0.0.7, or networks like 10.0.0.0/24 without host bits; nobody can trust everybody"
+        try:
+            everybody = ipaddress.ip_network(text).prefixlen == 0
+        except ValueError:
+            raise _wrong(at, "trusted_proxies", text, wanted) from None
+        if everybody:
+            raise _wrong(at, "trusted_proxies", text, wanted)
+    return texts
+
+
 _CHECKS: Mapping[str, Callable[[str, str], Any]] = {
     "host": _host,
     "metrics_listen": _metrics_listen,
     "redis_url": _redis_url,
     "data_dir": _data_dir,
     "guests_org": _guests_org,
+    "public_url": _public_url,
     "key_prefix": _key_prefix,
     "loop_engine": _loop_engine,
     "socket_driver": _socket_driver,
+    "log_level": _log_level,
 }
 
 
@@ -577,8 +817,11 @@ def _structured(document: "_Document") -> Iterator[tuple[str, Any, str]]:
             yield f"{table}.{key}", None, document.at((table, key))
         if made:
             yield table, MappingProxyType(made), document.at((table,))
+    if "files" in document.values:
+        yield "files", _files(document), document.at(("files",))
     if "issuers" in document.values:
         yield "issuers", _issuers(document), document.at(("issuers",))
+    yield from _maskings(document)
 
 
 def _queue(document: "_Document", key: str) -> QueueSettings:
@@ -643,6 +886,29 @@ def _person(document: "_Document", key: str) -> PersonSettings:
     )
 
 
+def _files(document: "_Document") -> FilesSettings:
+    path: Path_ = ("files",)
+    table = document.entry(path, [f.name for f in dataclasses.fields(FilesSettings)])
+    types = _texts(table.get("types", list(TYPES)), "types", document.at((*path, "types")))
+    stranger = next((one for one in types if one not in TYPES), None)
+    if stranger is not None or not types:
+        raise _wrong(document.at((*path, "types")), "types", stranger or types, _one_of(list(TYPES)))
+    if "s3_endpoint" in table and not re.match(r"https?://[^/\s]", document.text(path, "s3_endpoint")):
+        at = document.at((*path, "s3_endpoint"))
+        raise _wrong(at, "s3_endpoint", table["s3_endpoint"], "an address that begins with https://")
+    texts = {
+        name: document.text(path, name)
+        for name in ("s3_bucket", "s3_prefix", "s3_endpoint", "s3_region")
+        if name in table
+    }
+    return FilesSettings(
+        dir=document.beside(document.text(path, "dir")) if "dir" in table else None,
+        types=types,
+        scan_command=_texts(table.get("scan_command", []), "scan_command", document.at((*path, "scan_command"))),
+        **texts,
+    )
+
+
 def _issuers(document: "_Document") -> tuple[IssuerSettings, ...]:
     listed = document.values["issuers"]
     at = document.at(("issuers",))
@@ -657,18 +923,243 @@ def _issuers(document: "_Document") -> tuple[IssuerSettings, ...]:
 
 def _issuer(document: "_Document", index: int) -> IssuerSettings:
     path: Path_ = ("issuers", index)
-    table = document.entry(path, ["issuer", "jwks_url", "jwks_file"])
+    table = document.entry(path, _ISSUER_KEYS)
     name = document.text(path, "issuer")
     if name == "hub":
         raise _wrong(document.at((*path, "issuer")), "issuer", name, "another name: `hub` is the hub's own secret")
     if ("jwks_url" in table) == ("jwks_file" in table):
         raise SettingsError(f"{document.at(path)}: an issuer needs either jwks_url or jwks_file")
+    audience, rules = document.text(path, "audience", "hub"), _rules(document, path, table)
     if "jwks_file" in table:
-        return IssuerSettings(issuer=name, jwks_file=document.beside(document.text(path, "jwks_file")))
+        file = document.beside(document.text(path, "jwks_file"))
+        return IssuerSettings(issuer=name, jwks_file=file, audience=audience, rules=rules)
     url = document.text(path, "jwks_url")
     if not re.match(r"https?://[^/\s]", url):
         raise _wrong(document.at((*path, "jwks_url")), "jwks_url", url, "an address that begins with https://")
-    return IssuerSettings(issuer=name, jwks_url=url)
+    return IssuerSettings(issuer=name, jwks_url=url, audience=audience, rules=rules)
+
+
+# Whom an issuer may speak for, and what its claims mean.
+
+_ISSUER_KEYS = ("issuer", "jwks_url", "jwks_file", "audience", "org", "organizations", "roles", "claims", "grants")
+_CLAIM_NAMES = tuple(f.name for f in dataclasses.fields(ClaimNames))
+_GRANT_KEYS = tuple(f.name for f in dataclasses.fields(Grant))
+_RIGHTS = ("role", "permissions", "queues", "divisions")
+
+
+def _rules(document: "_Document", path: Path_, table: Mapping[str, Any]) -> IssuerRules:
+    """The rules of one issuer; one that may speak for no organization is refused."""
+    if ("org" in table) == ("organizations" in table):
+        raise SettingsError(
+            f"{document.at(path)}: an issuer needs either `org` (everybody it speaks of belongs there) or "
+            f'`organizations` (those that its tokens may name; ["*"]: any)'
+        )
+    organizations = _ids(table.get("organizations", []), "organizations", document.at((*path, "organizations")))
+    if "organizations" in table and not organizations:
+        raise _wrong(document.at((*path, "organizations")), "organizations", [], 'ids, or ["*"] for any')
+    roles = _listed(document, path, table, "roles", ROLES) if "roles" in table else ROLES
+    if not roles:
+        raise _wrong(document.at((*path, "roles")), "roles", [], _one_of(sorted(ROLES)))
+    names, grants = _claim_names(document, path), _grants(document, path)
+    if grants:
+        for name in _RIGHTS:
+            if name in document.table((*path, "claims")):
+                at = document.at((*path, "claims", name))
+                raise SettingsError(f"{at}: `{name}` comes from the grants, which this issuer has; remove one of both")
+    for index, grant in enumerate(grants):
+        if grant.role and grant.role not in roles:
+            at = document.at((*path, "grants", index, "role"))
+            raise _wrong(at, "role", grant.role, f"one of the issuer's roles: {_one_of(sorted(roles))}")
+    return IssuerRules(document.id(path, "org", ""), frozenset(organizations), roles, names, grants)
+
+
+def _listed(
+    document: "_Document", path: Path_, table: Mapping[str, Any], key: str, allowed: frozenset[str]
+) -> frozenset[str]:
+    """A list of known words."""
+    at = document.at((*path, key))
+    words = _texts(table.get(key, []), key, at)
+    for word in words:
+        if word not in allowed:
+            raise _wrong(at, key, word, _one_of(sorted(allowed)))
+    return frozenset(words)
+
+
+def _claim_names(document: "_Document", path: Path_) -> ClaimNames:
+    """`[issuers.claims]`: which claim says what."""
+    path = (*path, "claims")
+    if not document.table(path):
+        return ClaimNames()
+    table = document.entry(path, _CLAIM_NAMES)
+    if "org" in table and "org" in document.get(path[:-1]):
+        raise SettingsError(f"{document.at((*path, 'org'))}: the issuer has a fixed `org`; remove one of both")
+    return ClaimNames(**{name: _claim_path(value, name, document.at((*path, name))) for name, value in table.items()})
+
+
+def _claim_path(value: object, key: str, at: str) -> ClaimPath:
+    """The name of a claim, or the names that lead to one within another."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise _wrong(at, key, value, 'the name of a claim, or a list like ["realm_access", "roles"]')
+    return tuple(names)
+
+
+def _grants(document: "_Document", path: Path_) -> tuple[Grant, ...]:
+    """`[[issuers.grants]]`, in the file's order."""
+    listed = document.get(path).get("grants", [])
+    if not isinstance(listed, list):
+        at = document.at((*path, "grants"))
+        raise _wrong(at, "grants", listed, "tables that begin with [[issuers.grants]]")
+    return tuple(_grant(document, (*path, "grants", index)) for index in range(len(listed)))
+
+
+def _grant(document: "_Document", path: Path_) -> Grant:
+    table = document.entry(path, _GRANT_KEYS)
+    if "claim" not in table:
+        raise SettingsError(f"{document.at(path)}: `claim` is missing")
+    if not any(table.get(name) for name in _RIGHTS):
+        raise SettingsError(f"{document.at(path)}: a grant needs one of {_one_of(_RIGHTS)}")
+    role = document.text(path, "role") if "role" in table else ""
+    if role and role not in ROLES:
+        raise _wrong(document.at((*path, "role")), "role", role, _one_of(sorted(ROLES)))
+    return Grant(
+        claim=_claim_path(table["claim"], "claim", document.at((*path, "claim"))),
+        value=document.text(path, "value"),
+        role=role,
+        permissions=_listed(document, path, table, "permissions", PERMISSIONS),
+        queues=frozenset(_ids(table.get("queues", []), "queues", document.at((*path, "queues")))),
+        divisions=frozenset(_ids(table.get("divisions", []), "divisions", document.at((*path, "divisions")))),
+    )
+
+
+# Signing in in a browser.
+
+_SIGN_IN_KEYS = ("issuer", "client_id", "client_secret_file", "public_url", "discovery_url", "scopes")
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def _sign_in(
+    document: "_Document",
+    env: Mapping[str, str],
+    read: Callable[[Path], bytes],
+    issuers: Sequence[IssuerSettings],
+) -> SignInSettings:
+    """`[sign_in]`; the client's secret is that of the environment, else of the file it names, else there is none."""
+    path: Path_ = ("sign_in",)
+    table = document.table(path)
+    if "client_secret" in table:
+        at = document.at((*path, "client_secret"))
+        raise SettingsError(f"{at}: a secret doesn't stand in this file; use HUB_SIGN_IN_SECRET or client_secret_file")
+    document.entry(path, _SIGN_IN_KEYS)
+    issuer = document.text(path, "issuer")
+    if issuer not in [one.issuer for one in issuers]:
+        known = _one_of([one.issuer for one in issuers]) or "none is configured"
+        raise _wrong(document.at((*path, "issuer")), "issuer", issuer, f"one of [[issuers]]: {known}")
+    scopes = _texts(table.get("scopes", ["openid", "profile"]), "scopes", document.at((*path, "scopes")))
+    if "openid" not in scopes or not all(re.fullmatch(r"[!#-\[\]-~]+", scope) for scope in scopes):
+        raise _wrong(document.at((*path, "scopes")), "scopes", list(scopes), "a list of words, one of them openid")
+    discovery = document.text(path, "discovery_url", issuer.rstrip("/") + "/.well-known/openid-configuration")
+    if not re.match(r"https?://[^/\s]", discovery):
+        at = document.at((*path, "discovery_url" if "discovery_url" in table else "issuer"))
+        raise _wrong(at, "discovery_url", discovery, "an address that begins with https://")
+    return SignInSettings(
+        issuer=issuer,
+        client_id=document.text(path, "client_id"),
+        public_url=_sign_in_origin(document, path),
+        discovery_url=discovery,
+        client_secret=_client_secret(document, path, env, read),
+        scopes=scopes,
+    )
+
+
+def _sign_in_origin(document: "_Document", path: Path_) -> str:
+    """An origin, written as browsers write it, since it is compared with what they say."""
+    url, at = document.text(path, "public_url"), document.at((*path, "public_url"))
+    found = re.fullmatch(r"(https?)://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(?::([1-9][0-9]{0,4}))?", url)
+    if not found or found[3] == {"https": "443", "http": "80"}[found[1]]:
+        wanted = "an origin like https://hub.example.com: small letters, no path, no port that goes without saying"
+        raise _wrong(at, "public_url", url, wanted)
+    if found[1] == "http" and found[2] not in _LOOPBACK:
+        raise _wrong(at, "public_url", url, "https://, or http:// of this very machine")
+    return url
+
+
+def _client_secret(
+    document: "_Document", path: Path_, env: Mapping[str, str], read: Callable[[Path], bytes]
+) -> bytes | None:
+    if env.get("HUB_SIGN_IN_SECRET"):
+        secret, at = env["HUB_SIGN_IN_SECRET"].encode(errors="surrogateescape"), "HUB_SIGN_IN_SECRET"
+    elif "client_secret_file" in document.get(path):
+        at = document.at((*path, "client_secret_file"))
+        try:
+            secret = read(document.beside(document.text(path, "client_secret_file"))).strip()
+        except SettingsError as error:
+            raise SettingsError(f"{at}: {error}") from None
+    else:
+        return None
+    if not re.fullmatch(rb"[ -~]+", secret):
+        raise SettingsError(f"{at}: the client's secret is empty, or has other characters than ASCII's printable ones")
+    return secret
+
+
+_MASKED_KINDS: Final = ("card", "iban", "email", "phone")
+_MASKED_PATTERNS_MAX: Final = 64
+
+
+def _maskings(document: "_Document") -> Iterator[tuple[str, Any, str]]:
+    """`[masking]`, and what `[masking.queues.ID]` says otherwise for one queue; what that leaves out stays."""
+    table = document.table(("masking",))
+    if not table:
+        return
+    everywhere = _masking(document, ("masking",), (*_MASKED_KINDS, "patterns", "queues"), MaskingSettings())
+    yield "masking", everywhere, document.at(("masking",))
+    made: dict[str, MaskingSettings] = {}
+    for key in document.table(("masking", "queues")):
+        path: Path_ = ("masking", "queues", key)
+        document.entry(path, (*_MASKED_KINDS, "patterns"))
+        made[key] = _masking(document, path, (*_MASKED_KINDS, "patterns"), everywhere)
+        yield f"masking.queues.{key}", None, document.at(path)
+    yield "masking_queues", MappingProxyType(made), document.at(("masking", "queues"))
+
+
+def _masking(document: "_Document", path: Path_, allowed: Sequence[str], otherwise: MaskingSettings) -> MaskingSettings:
+    table = document.table(path)
+    for key, value in table.items():
+        if key not in allowed:
+            raise _unknown(document.at((*path, key)), key, allowed)
+        if key in _MASKED_KINDS and not isinstance(value, bool):
+            raise _wrong(document.at((*path, key)), key, value, "true or false")
+    kinds = {key: table[key] for key in _MASKED_KINDS if key in table}
+    if "patterns" in table:
+        return dataclasses.replace(otherwise, **kinds, patterns=_patterns(document, (*path, "patterns")))
+    return dataclasses.replace(otherwise, **kinds)
+
+
+def _patterns(document: "_Document", path: Path_) -> tuple[tuple[str, str], ...]:
+    listed = document.get(path)
+    if not isinstance(listed, list) or len(listed) > _MASKED_PATTERNS_MAX:
+        allowed = f'at most {_MASKED_PATTERNS_MAX} tables like {{name = "order", pattern = "KD-[0-9]+"}}'
+        raise _wrong(document.at(path), "patterns", listed, allowed)
+    patterns = tuple(_pattern(document, (*path, index)) for index in range(len(listed)))
+    names = [name for name, _ in patterns]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"{document.at(path)}: two patterns have the same name; each is allowed once")
+    return patterns
+
+
+def _pattern(document: "_Document", path: Path_) -> tuple[str, str]:
+    document.entry(path, ("name", "pattern"))
+    name, pattern = document.text(path, "name"), document.text(path, "pattern")
+    if not PATTERN_NAME.fullmatch(name) or name in (*_MASKED_KINDS, "e-mail"):
+        at = document.at((*path, "name"))
+        raise _wrong(at, "name", name, "1 to 24 of a-z, 0-9, `-`, other than the kinds that are built in")
+    try:
+        finder(pattern)
+    except NoEngine as error:
+        raise SettingsError(f"{document.at((*path, 'pattern'))}: {error}") from None
+    except ValueError as error:
+        raise _wrong(document.at((*path, "pattern")), "pattern", pattern, str(error)) from None
+    return name, pattern
 
 
 def _take_secret(
@@ -698,6 +1189,72 @@ def _take_secret(
             f"make one with: {HOW_TO_MAKE_ONE}"
         )
     values["token_secret"], sources["token_secret"] = secret, at
+
+
+def _take_connectors(
+    document: "_Document",
+    read: Callable[[Path], bytes] | None,
+    values: dict[str, Any],
+    sources: dict[str, str],
+) -> None:
+    """`[connectors.<sub>]`: who it is for, which adapter, and the adapter's options, those of files read."""
+    made: dict[str, ConnectorSettings] = {}
+    for key in document.table(("connectors",)):
+        made[key] = _connector(document, key, read, sources)
+        sources[f"connectors.{key}"] = document.at(("connectors", key))
+    if made:
+        values["connectors"], sources["connectors"] = MappingProxyType(made), document.at(("connectors",))
+
+
+def _connector(
+    document: "_Document", key: str, read: Callable[[Path], bytes] | None, sources: dict[str, str]
+) -> ConnectorSettings:
+    path: Path_ = ("connectors", key)
+    table = document.entry(path, None)
+    options: dict[str, Any] = {}
+    for name, value in table.items():
+        if name in ("org", "adapter", "allow_private"):
+            continue
+        at = document.at((*path, name))
+        if name.endswith("_file"):
+            name = name.removesuffix("_file")
+            value = _of_file(document, path, name, read)
+        if name in options:
+            raise SettingsError(f"{at}: `{name}` and `{name}_file` both stand there; one is allowed")
+        within = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else ()
+        plain = isinstance(value, (str, int, float, bool, list, dict)) and all(isinstance(one, str) for one in within)
+        if not plain:
+            kind = "table" if isinstance(value, dict) else type(value).__name__
+            raise SettingsError(f"{at}: `{name}` is a {kind}; allowed: text, number, boolean, texts, a table of texts")
+        options[name], sources[f"connectors.{key}.{name}"] = value, at
+    private = _texts(table.get("allow_private", []), "allow_private", document.at((*path, "allow_private")))
+    for one in private:
+        try:
+            parse_address(one)
+        except ValueError as error:
+            at = document.at((*path, "allow_private"))
+            raise _wrong(at, "allow_private", one, f"{error}, like mail.internal:443") from None
+    return ConnectorSettings(
+        org=document.id(path, "org"),
+        adapter=document.text(path, "adapter"),
+        allow_private=tuple(one.lower() for one in private),
+        options=MappingProxyType(options),
+    )
+
+
+def _of_file(document: "_Document", path: Path_, name: str, read: Callable[[Path], bytes] | None) -> str:
+    """The text of a file that the option `<name>_file` names."""
+    file = document.beside(document.text(path, f"{name}_file"))
+    at = document.at((*path, f"{name}_file"))
+    try:
+        text = (read or _read)(file).decode().strip()
+    except SettingsError as error:
+        raise SettingsError(f"{at}: {error}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{at}: {file} isn't text") from None
+    if not text:
+        raise SettingsError(f"{at}: {file} is empty")
+    return text
 
 
 def _take_ledger_keys(
@@ -732,12 +1289,26 @@ def _check_together(settings: Settings) -> None:
         ("lease_renew_ms", "lease_ms"),
         ("monitor_ping_ms", "monitor_silence_ms"),
         ("monitor_silence_ms", "lease_ms"),
+        ("keys_fresh_ms", "keys_usable_ms"),
+        ("outbound_timeout_ms", "outbound_claim_ms"),
+        ("outbound_backoff_ms", "outbound_backoff_max_ms"),
     ]
     for smaller, larger in pairs:
         if getattr(settings, smaller) >= getattr(settings, larger):
             got = f"{smaller} = {getattr(settings, smaller)} ({settings.source(smaller)})"
             limit = f"{larger} = {getattr(settings, larger)} ({settings.source(larger)})"
             raise SettingsError(f"{got} must be below {limit}")
+    if settings.proxy_protocol:
+        at = f"proxy_protocol = 1 ({settings.source('proxy_protocol')})"
+        if not settings.trusted_proxies:
+            raise SettingsError(f"{at} needs trusted_proxies: nobody else may connect then")
+        if settings.socket_driver != "lean":
+            raise SettingsError(f'{at} needs socket_driver = "lean"')
+    if settings.sign_in is not None and settings.origins and settings.sign_in.public_url not in settings.origins:
+        raise SettingsError(
+            f"{settings.source('sign_in')}: the pages of public_url {settings.sign_in.public_url!r} couldn't connect: "
+            f"it isn't among origins ({settings.source('origins')})"
+        )
 
 
 class _Document:
@@ -773,15 +1344,15 @@ class _Document:
             raise _wrong(self.at(path), str(path[-1]), value, f"a table: [{'.'.join(map(str, path))}]")
         return value
 
-    def entry(self, path: Path_, allowed: Sequence[str]) -> Mapping[str, Any]:
-        """A table of known keys whose own name is an id."""
+    def entry(self, path: Path_, allowed: Sequence[str] | None) -> Mapping[str, Any]:
+        """A table of known keys (None: of any) whose own name is an id."""
         value = self.get(path)
         if not isinstance(value, dict):
             raise _wrong(self.at(path), str(path[-1]), value, f"a table: [{'.'.join(map(str, path))}]")
         if isinstance(path[-1], str) and not _ID.fullmatch(path[-1]):
             raise _wrong(self.at(path), str(path[0]), path[-1], "an id of 1 to 64 of A-Z, a-z, 0-9, `_.:-`")
         for key in value:
-            if key not in allowed:
+            if allowed is not None and key not in allowed:
                 raise _unknown(self.at((*path, key)), key, allowed)
         return value
 
@@ -821,7 +1392,7 @@ def _lines(text: str) -> dict[Path_, int]:
     for number, line in enumerate(text.splitlines(), start=1):
         header = re.match(r"\s*\[\[(.+?)\]\]\s*(#.*)?$", line) or re.match(r"\s*\[(.+?)\]\s*(#.*)?$", line)
         if header:
-            table = _path(header[1])
+            table = _numbered(_path(header[1]), counts)
             if line.lstrip().startswith("[["):
                 counts[table] = counts.get(table, -1) + 1
                 found.setdefault(table, number)
@@ -834,6 +1405,16 @@ def _lines(text: str) -> dict[Path_, int]:
         for length in range(1, len(table) + 1) if header else ():
             found.setdefault(table[:length], number)
     return found
+
+
+def _numbered(table: Path_, counts: Mapping[Path_, int]) -> Path_:
+    """A header's path with the numbers of the tables above it: `issuers.claims` belongs to the last of `[[issuers]]`."""
+    found: Path_ = ()
+    for name in table[:-1]:
+        found = (*found, name)
+        if found in counts:
+            found = (*found, counts[found])
+    return (*found, *table[-1:])
 
 
 def _key_path(line: str) -> Path_:

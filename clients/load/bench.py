@@ -9,6 +9,7 @@ measured, ratio and result, and optionally a JSON report.
     takeover    takeover.confirm to the agent's takeover.notified, beside that, and beside saturated ingest
     readers     800 monitors beside 200 stuck desks: what they wait, what the node's memory grows by
     views       100,000 live conversations: a node's first view, sorted and searched ones, memory, processor, pauses
+    growth      what one more costs: with 100 to 100,000 conversations, with one to four nodes
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any
 
 from clients.launch import NotStarted, start_hub
 from clients.load.figures import Figure, machine, table
+from clients.load.growth import growth, pictures, within
 from clients.load.measure import Target, monitor_freshness, names, stuck_readers
 from clients.load.scale import Flood, ingest_at, many_conversations, takeovers_beside, takeovers_beside_monitors
 
@@ -110,12 +112,24 @@ async def measure_readers(folder: Path, scale: float) -> Measured:
     ], found
 
 
+async def measure_growth(folder: Path, scale: float) -> Measured:
+    """The dearest unit to the cheapest, by number of conversations and of nodes."""
+    found = await growth(folder, scale)
+    conversations, nodes = found["conversations"].values(), found["nodes"].values()
+    return [
+        Figure("a message, by number of conversations", "ratio", 1.5, within([one["us"] for one in conversations])),
+        Figure("the engine's bytes of a conversation", "ratio", 1.5, within([one["bytes"] for one in conversations])),
+        Figure("a monitor's message, by number of nodes", "ratio", 1.5, within([one["us"] for one in nodes])),
+    ], found
+
+
 MEASUREMENTS: dict[str, Measurement] = {
     "ingest": measure_ingest,
     "monitors": measure_monitors,
     "takeover": measure_takeover,
     "readers": measure_readers,
     "views": measure_views,
+    "growth": measure_growth,
 }
 
 
@@ -137,6 +151,7 @@ def main() -> int:
     parser.add_argument("only", nargs="*", choices=[[], *MEASUREMENTS], help="which ones (default: all)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of conversations, for a quick look")
     parser.add_argument("--json", type=Path, help="write a report to this file")
+    parser.add_argument("--plots", type=Path, help="draw what grew as SVG files into this folder")
     args = parser.parse_args()
     try:
         figures, details = _runner()(run(args.only or list(MEASUREMENTS), args.scale))
@@ -147,6 +162,10 @@ def main() -> int:
     report = {"machine": machine(), "scale": args.scale, "figures": [f.as_json() for f in figures], "details": details}
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if args.plots and "growth" in details:
+        args.plots.mkdir(parents=True, exist_ok=True)
+        for name, svg in pictures(details["growth"]).items():
+            (args.plots / name).write_text(svg, encoding="utf-8")
     return 0 if all(figure.passed for figure in figures) else 1
 
 

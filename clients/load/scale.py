@@ -248,8 +248,8 @@ async def hello_and_view(target: Target, conversations: int) -> float:
 
 
 @asynccontextmanager
-async def viewers(target: Target, count: int) -> AsyncIterator[list[Line]]:
-    """Supervisors with an interactions view of the default size each, sorted in different ways."""
+async def viewers(target: Target, count: int, **wanted: Any) -> AsyncIterator[list[Line]]:
+    """Supervisors with an interactions view each, sorted in different ways, of the default size unless `wanted` says so."""
     lines = []
     for number in range(count):
         sort = ("-started_at", "started_at", "queue", "-messages", "state")[number % 5]
@@ -262,7 +262,7 @@ async def viewers(target: Target, count: int) -> AsyncIterator[list[Line]]:
 
         line = await target.supervisor(1_000 + number)
         line.on_frame = keep
-        line.tell("view.subscribe", view="interactions", sort=sort)
+        line.tell("view.subscribe", view="interactions", sort=sort, **wanted)
         async with asyncio.timeout(SNAPSHOT_S):
             await done
         lines.append(line)

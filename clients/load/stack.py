@@ -132,7 +132,7 @@ class Stack:
                     secret=self.secret,
                     stop=self.stop,
                     more=["--redis-url", store],
-                    variables={"HUB_PERSONAS": str(personas)},
+                    variables={"HUB_PERSONAS": str(personas), "HUB_TRUSTED_PROXIES": "127.0.0.1"},
                 )
             )
             self.processes[name] = self.hubs[name].process

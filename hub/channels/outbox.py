@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Container
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,8 +48,10 @@ class Line:
 class Outbox:
     """Hands the actions of each platform that is connected here to one of its sockets."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, delivered: Container[tuple[str, str]] = ()) -> None:
+        """`delivered`: (organization, connector) of those that the hub delivers for by itself: no socket gets actions."""
         self._node = node
+        self._delivered = delivered
         self._lines: dict[tuple[str, str], Line] = {}
         self._repeats: asyncio.Task[None] | None = None
 
@@ -56,6 +59,8 @@ class Outbox:
         """A socket of a platform is there: what waits comes at once, also what another socket got and didn't report."""
         person = platform.person
         key = (person.org, person.user_id)
+        if key in self._delivered:
+            return
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = Line()

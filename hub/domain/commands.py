@@ -110,12 +110,37 @@ class ReleaseMonitor:
 
 
 @dataclass(frozen=True, slots=True)
+class RevealMessage:
+    """Who watches through this session wants to read one message without masks; `reason` is for the ledger."""
+
+    person: Person
+    session: str
+    message_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeaveMonitor:
-    """A session ended on purpose (closed with 1000); `revoked` where the person's right has gone."""
+    """
+    A session ended on purpose (closed with 1000), or this one's own right has gone (`out_of_sight`).
+
+    `revoked` where the person's right has gone, and so that of all their sessions.
+    """
 
     user_id: str
     session: str
     revoked: bool = False
+    out_of_sight: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeepMonitor:
+    """A session that was resumed with a newer token goes on watching; without effect where it watches no more."""
+
+    person: Person
+    session: str
+    monitor_id: str
+    lease_end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +213,8 @@ Command = (
     | StopMonitor
     | ReleaseMonitor
     | LeaveMonitor
+    | KeepMonitor
+    | RevealMessage
     | ExpireMonitor
     | PrepareTakeover
     | ConfirmTakeover

@@ -153,8 +153,9 @@ class Monitor:
     One supervisor silently watching one participant.
 
     `monitor_id` is random and new for each start: it is the fence. `queues` and `divisions` are the rights it was
-    started with, so that a transfer out of them ends it. The lease is the longest of its sessions'. `first_shown` is the
-    offset of the oldest entry that it was shown (for the ledger), None while that isn't known.
+    started with, so that a transfer out of them ends it. The lease is the longest of its sessions', `until` (Unix ms) the
+    end of the last of their tokens; 0: one of them has none. `first_shown` is the offset of the oldest entry that it was
+    shown (for the ledger), None while that isn't known.
     """
 
     monitor_id: str
@@ -166,6 +167,7 @@ class Monitor:
     divisions: tuple[str, ...]
     sessions: tuple[MonitorSession, ...] = ()
     first_shown: int | None = None
+    until: int = 0
 
     def alive(self, now_ms: int) -> bool:
         """True while the lease of at least one session runs."""
@@ -175,10 +177,14 @@ class Monitor:
         """That session's part of it, or None."""
         return next((one for one in self.sessions if one.session == session), None)
 
-    def with_session(self, session: str, lease_end: int) -> "Monitor":
-        """The same with the session in it, its lease ending then."""
+    def with_session(self, session: str, lease_end: int, until: int = 0) -> "Monitor":
+        """The same with the session in it, its lease ending then, and the rights that long."""
         others = tuple(one for one in self.sessions if one.session != session)
-        return replace(self, sessions=(*others, MonitorSession(session, lease_end)))
+        return replace(self, sessions=(*others, MonitorSession(session, lease_end)), until=until)
+
+    def until_with(self, expires_at: int) -> int:
+        """`until` where somebody watches with a token that expires then (0: never), too."""
+        return max(self.until, expires_at) if self.until and expires_at else 0
 
     def without_session(self, session: str) -> "Monitor":
         """The same without the session."""

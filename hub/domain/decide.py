@@ -317,10 +317,7 @@ def _start_monitor(situation: Situation, command: c.StartMonitor) -> Events:
     _may(person, "monitor")
     held = holding(situation)
     if held is not None and held.user_id == person.user_id:
-        mine = held.joined(command.session)
-        if mine is not None and mine.lease_end > situation.now_ms:
-            return []
-        return [e.MonitorJoined(situation.now_ms, held.monitor_id, command.session, command.lease_end)]
+        return _joined(situation, held, person, command.session, command.lease_end)
     if command.status != "available":
         message = "Set your own status to Available to start monitoring."
         raise Refused("not_available", message, {"status": command.status})
@@ -333,7 +330,7 @@ def _start_monitor(situation: Situation, command: c.StartMonitor) -> Events:
     if target is None:
         raise _ambiguous(conversation)
     lapsed = situation.monitor
-    events: Events = [] if lapsed is None else [e.MonitorEnded(situation.now_ms, lapsed, "lease_expired")]
+    events: Events = [] if lapsed is None else [_lapsed(situation, lapsed)]
     monitor = Monitor(
         monitor_id=command.monitor_id,
         user_id=person.user_id,
@@ -343,8 +340,30 @@ def _start_monitor(situation: Situation, command: c.StartMonitor) -> Events:
         queues=tuple(sorted(person.queues)),
         divisions=tuple(sorted(person.divisions)),
         sessions=(MonitorSession(command.session, command.lease_end),),
+        until=person.expires_at,
     )
     return [*events, e.MonitorStarted(situation.now_ms, monitor)]
+
+
+def _joined(situation: Situation, held: Monitor, person: Person, session: str, lease_end: int) -> Events:
+    """The session watches under a monitor of its person's; nothing where it does so already, under the same rights."""
+    mine, until = held.joined(session), held.until_with(person.expires_at)
+    if mine is not None and mine.lease_end > situation.now_ms and until == held.until:
+        return []
+    return [e.MonitorJoined(situation.now_ms, held.monitor_id, session, lease_end, until)]
+
+
+def _keep_monitor(situation: Situation, command: c.KeepMonitor) -> Events:
+    held = holding(situation)
+    if held is None or held.monitor_id != command.monitor_id or held.joined(command.session) is None:
+        return []
+    return _joined(situation, held, command.person, command.session, command.lease_end)
+
+
+def _lapsed(situation: Situation, held: Monitor) -> e.MonitorEnded:
+    """Nobody has renewed it: because they weren't heard any more, or because their token was over."""
+    over = 0 < held.until <= situation.now_ms
+    return e.MonitorEnded(situation.now_ms, held, "permission_lost" if over else "lease_expired")
 
 
 def monitor_held(held: Monitor) -> Refused:
@@ -403,6 +422,8 @@ def _leave_monitor(situation: Situation, command: c.LeaveMonitor) -> Events:
         return []
     if held.without_session(command.session).alive(situation.now_ms):
         return [e.MonitorLeft(situation.now_ms, held.monitor_id, command.session)]
+    if command.out_of_sight:
+        return [e.MonitorEnded(situation.now_ms, held, "permission_lost")]
     return [e.MonitorEnded(situation.now_ms, held, "stopped", (held.user_id, held.name))]
 
 
@@ -410,7 +431,15 @@ def _expire_monitor(situation: Situation, command: c.ExpireMonitor) -> Events:
     held = situation.monitor
     if held is None or held.alive(situation.now_ms):
         return []
-    return [e.MonitorEnded(situation.now_ms, held, "lease_expired")]
+    return [_lapsed(situation, held)]
+
+
+def _reveal(situation: Situation, command: c.RevealMessage) -> Events:
+    person = command.person
+    supervised(situation, person)
+    _may(person, "reveal")
+    held = _watched_by(situation, person, command.session)
+    return [e.MessageRevealed(situation.now_ms, held.monitor_id, person.user_id, command.message_id, command.reason)]
 
 
 # -- takeover --------------------------------------------------------------------------------------------------------
@@ -538,6 +567,8 @@ _HANDLERS: dict[type, Callable[[Situation, Any], Events]] = {
     c.ReleaseMonitor: _release_monitor,
     c.LeaveMonitor: _leave_monitor,
     c.ExpireMonitor: _expire_monitor,
+    c.RevealMessage: _reveal,
+    c.KeepMonitor: _keep_monitor,
     c.PrepareTakeover: _prepare,
     c.ConfirmTakeover: _confirm,
     c.CancelTakeover: _cancel,

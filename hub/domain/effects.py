@@ -220,6 +220,9 @@ def _ledger_details(event: e.Event) -> dict[str, object]:
             ended = {"monitor_id": monitor.monitor_id, "user_id": monitor.user_id, "reason": event.reason, "by": by}
             # what it saw ends where the transcript ends as this is written: the store writes that down beside the line
             return {**ended, "from_offset": monitor.first_shown, **why}
+        case e.MessageRevealed():
+            who = {"monitor_id": event.monitor_id, "user_id": event.user_id}
+            return {**who, "message_id": event.message_id, "why": event.why}
         case e.TakeoverPrepared(prepared=prepared):
             return {"takeover_id": prepared.takeover_id, "user_id": prepared.user_id}
         case e.TakeoverCancelled() | e.TakeoverAcknowledged():
@@ -253,6 +256,7 @@ _LEDGER_NAMES: dict[type, str] = {
     e.MonitorJoined: "monitor.joined",
     e.MonitorLeft: "monitor.left",
     e.MonitorEnded: "monitor.ended",
+    e.MessageRevealed: "message.revealed",
     e.TakeoverPrepared: "takeover.prepared",
     e.TakeoverCancelled: "takeover.cancelled",
     e.TakenOver: "takeover.completed",

@@ -28,6 +28,8 @@ CODES = frozenset(
         "stale_owner",
         "lease_lost",
         "store_unavailable",
+        "file_refused",
+        "unknown_file",
     }
 )
 

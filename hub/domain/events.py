@@ -87,12 +87,13 @@ class MonitorStarted:
 
 @dataclass(frozen=True, slots=True)
 class MonitorJoined:
-    """Another session of the holder watches, too."""
+    """Another session of the holder watches, too, or one goes on with a newer token; the rights last until then."""
 
     at: int
     monitor_id: str
     session: str
     lease_end: int
+    until: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,17 @@ class MonitorEnded:
     reason: str
     by: tuple[str, str] | None = None
     why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRevealed:
+    """A monitor was shown one message without masks, and said why; nothing else comes of it."""
+
+    at: int
+    monitor_id: str
+    user_id: str
+    message_id: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +168,7 @@ class TakeoverAcknowledged:
     user_id: str
 
 
-MonitorEvent = MonitorStarted | MonitorJoined | MonitorLeft | MonitorEnded
+MonitorEvent = MonitorStarted | MonitorJoined | MonitorLeft | MonitorEnded | MessageRevealed
 PreparedEvent = TakeoverPrepared | TakeoverCancelled
 Event = (
     ConversationStarted

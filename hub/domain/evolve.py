@@ -95,7 +95,7 @@ def _monitor_started(situation: Situation, event: e.MonitorStarted) -> Situation
 
 def _monitor_joined(situation: Situation, event: e.MonitorJoined) -> Situation:
     assert situation.monitor is not None
-    return replace(situation, monitor=situation.monitor.with_session(event.session, event.lease_end))
+    return replace(situation, monitor=situation.monitor.with_session(event.session, event.lease_end, event.until))
 
 
 def _monitor_left(situation: Situation, event: e.MonitorLeft) -> Situation:
@@ -105,6 +105,10 @@ def _monitor_left(situation: Situation, event: e.MonitorLeft) -> Situation:
 
 def _monitor_ended(situation: Situation, event: e.MonitorEnded) -> Situation:
     return replace(situation, monitor=None, prepared=None)
+
+
+def _revealed(situation: Situation, event: e.MessageRevealed) -> Situation:
+    return situation  # kept nowhere but in the ledger: what was shown once is masked again wherever it is read
 
 
 def _prepared(situation: Situation, event: e.TakeoverPrepared) -> Situation:
@@ -151,6 +155,7 @@ _HANDLERS: dict[type, Callable[[Situation, Any], Situation]] = {
     e.MonitorJoined: _monitor_joined,
     e.MonitorLeft: _monitor_left,
     e.MonitorEnded: _monitor_ended,
+    e.MessageRevealed: _revealed,
     e.TakeoverPrepared: _prepared,
     e.TakeoverCancelled: _cancelled,
     e.TakenOver: _taken_over,

@@ -221,7 +221,6 @@ KINDS: Mapping[str, str] = {
     "span_changed": "what a seal covers isn't what was there when it was sealed",
     "forgotten": "sealed lines are gone, and the next seal says so: a failover that forgot writes, or somebody cut them off",
     "cut_off": "sealed lines are gone from the end, and no seal says so",
-    "cut_front": "the oldest lines are gone although there was room",
     "unsealed": "lines have waited too long for a seal: seals are missing, or no hub was running",
     "record_ahead": "a conversation's record names a later line than there is: cut off at the end",
     "record_behind": "a conversation's record names an earlier line than there is: an old state was put back",

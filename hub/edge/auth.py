@@ -11,75 +11,37 @@ alone, an issuer with that issuer's keys alone. A public key can so never be tak
 
 import asyncio
 import base64
-import json
+import contextlib
 import math
 import re
 import secrets
 import time
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from hub.domain.claims import hub_claims
 from hub.domain.errors import Refused
 from hub.domain.grants import EVERYTHING, PERMISSIONS, ROLES, Person
+from hub.edge.issuer_keys import ISSUER_ALGORITHMS, Fetch, IssuerKeys, KeyTimes, fetch_keys
 from hub.settings import IssuerSettings, Settings
 
 HUB_ISSUER: Final = "hub"
 AUDIENCE: Final = "hub"
-TOKEN_CHARS_MAX: Final = 8_192
+TOKEN_CHARS_MAX: Final = 16_384  # some providers list 200 groups
 CLAIM_IDS_MAX: Final = 1_000
 NAME_CHARS_MAX: Final = 200
 CLOCK_SKEW_MS: Final = 60_000  # an issuer's clock may be ahead of ours by this much
-ISSUER_ALGORITHMS: Final = frozenset({"RS256", "ES256", "EdDSA"})
-RSA_BITS_MIN: Final = 2_048
-REFETCH_S: Final = 30.0  # keys are fetched again for an unknown `kid` at most this often
-KEYS_FRESH_S: Final = 300.0  # a key that the issuer withdrew is taken for at most this long
-KEYS_USABLE_S: Final = 3_600.0  # ... or this long while the issuer can't be reached
-FETCH_TIMEOUT_S: Final = 5.0
-JWKS_BYTES_MAX: Final = 1_048_576
+FIRST_KEYS_S: Final = 2.0  # a hub that starts waits this long for its issuers' keys
 
 _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-
-Keys = Mapping[str | None, jwt.PyJWK]
-Fetch = Callable[[IssuerSettings], Mapping[str, Any]]
 
 
 def now_ms() -> int:
     """Unix milliseconds of this machine's clock."""
     return time.time_ns() // 1_000_000
-
-
-def fetch_keys(issuer: IssuerSettings) -> Mapping[str, Any]:
-    """
-    An issuer's key set (RFC 7517) from its URL or file; blocks.
-
-    Raises:
-        OSError: it can't be reached or read.
-        ValueError: it isn't a JSON object, or larger than 1 MiB.
-    """
-    if issuer.jwks_file is not None:
-        body = issuer.jwks_file.read_bytes()
-    else:
-        assert issuer.jwks_url is not None
-        with urllib.request.build_opener(_NoRedirects).open(issuer.jwks_url, timeout=FETCH_TIMEOUT_S) as answer:
-            body = answer.read(JWKS_BYTES_MAX + 1)
-    if len(body) > JWKS_BYTES_MAX:
-        raise ValueError("larger than 1 MiB")
-    document = json.loads(body)
-    if not isinstance(document, dict):
-        raise ValueError("not an object")
-    return document
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Takes a redirect as an error: keys come from the address that was configured, or not at all."""
-
-    def redirect_request(self, *_args: object, **_options: object) -> None:
-        return None
 
 
 class Authenticator:
@@ -98,19 +60,62 @@ class Authenticator:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._own = _own_key(settings.token_secret) if settings.token_secret is not None else None
-        self._issuers = {issuer.issuer: _IssuerKeys(issuer, fetch, monotonic) for issuer in settings.issuers}
+        times = KeyTimes.of(settings)
+        self._issuers = {issuer.issuer: IssuerKeys(issuer, fetch, monotonic, times) for issuer in settings.issuers}
         self._clock = clock
+        self._keeping: list[asyncio.Task[None]] = []
 
-    async def verify(self, token: str, *, audience: str = AUDIENCE) -> Person:
+    async def start(self) -> None:
+        """Begin to keep the issuers' keys; waits a moment for the first ones, not longer: a hub starts without them."""
+        self._keeping = [asyncio.create_task(keys.keep()) for keys in self._issuers.values()]
+        if self._keeping:
+            tried = asyncio.gather(*(keys.tried.wait() for keys in self._issuers.values()))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(tried, FIRST_KEYS_S)
+
+    async def stop(self) -> None:
+        """Keep them no longer."""
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+
+    def key_ages(self) -> Mapping[str, float]:
+        """Seconds since each issuer's keys were fetched; infinite where they never were."""
+        return {name: keys.age_s for name, keys in self._issuers.items()}
+
+    async def verify(self, token: str, *, audience: str | None = None) -> Person:
         """
-        The person a token speaks of. May wait for an issuer's keys, in a thread; safe to cancel.
+        The person a token speaks of; it must be meant for `audience` (None: the hub, or what its issuer calls it).
+
+        May wait for an issuer's keys, in a thread; safe to cancel.
+
+        Raises:
+            Refused: `unauthenticated`, or `not_permitted` where its issuer's grants give the person nothing; the
+                message never contains anything of the token.
+        """
+        _check_form(token)
+        now = self._clock()
+        own = self._own_claims(token)
+        if own is not None:
+            return _person(own, audience or AUDIENCE, now)
+        claims, keys = await self._issuers_claims(token)
+        return (
+            issuers_person(claims, keys.issuer, audience, now) if keys else _person(claims, audience or AUDIENCE, now)
+        )
+
+    async def signed_claims(self, token: str, issuer: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """
+        Header and claims of a token that this configured issuer has signed; nothing else of it is checked.
 
         Raises:
             Refused: `unauthenticated`; the message never contains anything of the token.
         """
         _check_form(token)
-        claims = self._own_claims(token) or await self._issuers_claims(token)
-        return _person(claims, audience, self._clock())
+        header, unverified = _parsed(token)
+        if unverified.get("iss") != issuer:
+            raise _unauthenticated("its issuer isn't known here")
+        claims, _ = await self._issuers_claims(token)
+        return header, claims
 
     def _own_claims(self, token: str) -> Mapping[str, Any] | None:
         """The claims of a good token of the hub's own, read once; None leaves the judgement to a closer look."""
@@ -123,7 +128,8 @@ class Authenticator:
         claims: Mapping[str, Any] = parts["payload"]
         return claims if claims.get("iss") == HUB_ISSUER and not _asks_for_more(parts["header"]) else None
 
-    async def _issuers_claims(self, token: str) -> Mapping[str, Any]:
+    async def _issuers_claims(self, token: str) -> tuple[Mapping[str, Any], IssuerKeys | None]:
+        """Claims that whoever the token names as its issuer has signed, and that issuer; None: this hub."""
         header, unverified = _parsed(token)
         algorithm, issuer = header.get("alg"), unverified.get("iss")
         if issuer == HUB_ISSUER:
@@ -131,12 +137,13 @@ class Authenticator:
                 raise _unauthenticated("its issuer isn't known here")
             if algorithm != "HS256":
                 raise _unauthenticated("its algorithm isn't allowed")
-            return _verified(token, self._own, "HS256")
+            return _verified(token, self._own, "HS256"), None
         if not isinstance(issuer, str) or issuer not in self._issuers:
             raise _unauthenticated("its issuer isn't known here")
         if not isinstance(algorithm, str) or algorithm not in ISSUER_ALGORITHMS:
             raise _unauthenticated("its algorithm isn't allowed")
-        return _verified(token, await self._issuers[issuer].key(header.get("kid"), algorithm), algorithm)
+        keys = self._issuers[issuer]
+        return _verified(token, await keys.key(header.get("kid"), algorithm), algorithm), keys
 
 
 def _own_key(secret: bytes) -> jwt.PyJWK:
@@ -234,14 +241,21 @@ def _verified(token: str, key: jwt.PyJWK, algorithm: str) -> Mapping[str, Any]:
 # The claims.
 
 
+def issuers_person(claims: Mapping[str, Any], issuer: IssuerSettings, audience: str | None, now: int) -> Person:
+    """
+    The person that an issuer's verified claims speak of, by its rules; `now` in Unix ms.
+
+    Raises:
+        Refused: `unauthenticated`, `not_permitted`.
+    """
+    audience = audience or issuer.audience
+    _check_valid(claims, audience, now)  # first: what has expired isn't told what it would have granted
+    return _person(hub_claims(claims, issuer.rules), audience, now)
+
+
 def _person(claims: Mapping[str, Any], audience: str, now: int) -> Person:
     """The person that verified claims speak of; every claim's type is checked, since issuers make mistakes, too."""
-    expires_at, issued_at = _time(claims, "exp"), _time(claims, "iat")
-    if expires_at <= now:
-        raise _unauthenticated("it has expired")
-    if issued_at > now + CLOCK_SKEW_MS or ("nbf" in claims and _time(claims, "nbf") > now + CLOCK_SKEW_MS):
-        raise _unauthenticated("it isn't valid yet")
-    _check_audience(claims.get("aud"), audience)
+    expires_at, issued_at = _check_valid(claims, audience, now)
     user_id, role = _id(claims, "sub"), claims.get("role")
     if not isinstance(role, str) or role not in ROLES:
         raise _unauthenticated("its role isn't known")
@@ -259,6 +273,17 @@ def _person(claims: Mapping[str, Any], audience: str, now: int) -> Person:
         issued_at=issued_at,
         expires_at=expires_at,
     )
+
+
+def _check_valid(claims: Mapping[str, Any], audience: str, now: int) -> tuple[int, int]:
+    """End and beginning of what is valid now, and for this audience."""
+    expires_at, issued_at = _time(claims, "exp"), _time(claims, "iat")
+    if expires_at <= now:
+        raise _unauthenticated("it has expired")
+    if issued_at > now + CLOCK_SKEW_MS or ("nbf" in claims and _time(claims, "nbf") > now + CLOCK_SKEW_MS):
+        raise _unauthenticated("it isn't valid yet")
+    _check_audience(claims.get("aud"), audience)
+    return expires_at, issued_at
 
 
 def _time(claims: Mapping[str, Any], claim: str) -> int:
@@ -310,93 +335,6 @@ def _token_id(value: object) -> str:
     if not isinstance(value, str) or len(value) > 128 or not value.isprintable():
         raise _unauthenticated("`jti` is not a text of at most 128 characters")
     return value
-
-
-# An issuer's keys.
-
-
-class _IssuerKeys:
-    """
-    One issuer's keys, kept for five minutes; for an unknown `kid` fetched again at most every 30 s.
-
-    A fetch runs in a thread, one at a time; who waits for it is bounded by its time-out. While the issuer can't be
-    reached its last keys are taken for up to an hour, so that its outage isn't ours.
-    """
-
-    def __init__(self, issuer: IssuerSettings, fetch: Fetch, monotonic: Callable[[], float]) -> None:
-        self._issuer = issuer
-        self._fetch = fetch
-        self._now = monotonic
-        self._keys: Keys = {}
-        self._fetched = -math.inf
-        self._tried = -math.inf
-        self._lock = asyncio.Lock()
-
-    async def key(self, kid: object, algorithm: str) -> jwt.PyJWK:
-        """
-        The key of this id that is made for this algorithm; without an id the only one that is.
-
-        Raises:
-            Refused: there is none, or the keys can't be had.
-        """
-        if kid is not None and not isinstance(kid, str):
-            raise _unauthenticated("its key isn't known")
-        if self._age() > KEYS_FRESH_S or self._find(kid, algorithm) is None:
-            await self._refresh(kid, algorithm)
-        key = self._find(kid, algorithm) if self._age() < KEYS_USABLE_S else None
-        if key is None:
-            raise _unauthenticated("its key isn't known")
-        return key
-
-    def _age(self) -> float:
-        return self._now() - self._fetched
-
-    def _find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
-        if kid is not None:
-            key = self._keys.get(kid)
-            return key if key is not None and key.algorithm_name == algorithm else None
-        fitting = [key for key in self._keys.values() if key.algorithm_name == algorithm]
-        return fitting[0] if len(fitting) == 1 else None
-
-    async def _refresh(self, kid: str | None, algorithm: str) -> None:
-        async with self._lock:
-            # Somebody may have brought the keys while we waited for the lock.
-            if self._age() <= KEYS_FRESH_S and self._find(kid, algorithm) is not None:
-                return
-            if self._now() - self._tried < REFETCH_S:
-                return
-            self._tried = self._now()
-            try:
-                async with asyncio.timeout(FETCH_TIMEOUT_S):
-                    document = await asyncio.to_thread(self._fetch, self._issuer)
-            except (OSError, ValueError, RecursionError):
-                return
-            self._keys, self._fetched = _usable_keys(document), self._now()
-
-
-def _usable_keys(document: Mapping[str, Any]) -> Keys:
-    """The signature keys of a key set that we may use, by `kid`; others are left out, as RFC 7517, section 5, wants."""
-    listed = document.get("keys")
-    keys: dict[str | None, jwt.PyJWK] = {}
-    for index, fields in enumerate(listed if isinstance(listed, list) else ()):
-        key = _usable_key(fields)
-        if key is not None:
-            keys[key.key_id if isinstance(key.key_id, str) else f"\0{index}"] = key
-    return keys
-
-
-def _usable_key(fields: object) -> jwt.PyJWK | None:
-    if not isinstance(fields, dict) or fields.get("use", "sig") != "sig":
-        return None
-    try:
-        key = jwt.PyJWK.from_dict(fields)
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
-        return None
-    if key.algorithm_name not in ISSUER_ALGORITHMS:
-        return None
-    if isinstance(key.key, RSAPublicKey) and key.key.key_size < RSA_BITS_MIN:
-        return None
-    return key
 
 
 def _unauthenticated(why: str) -> Refused:

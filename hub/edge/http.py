@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -12,22 +13,34 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from hub.domain.conversation import Situation
 from hub.domain.decide import unknown, visible
 from hub.domain.errors import Refused
+from hub.domain.events import MonitorStarted, TakenOver
 from hub.domain.grants import Person
+from hub.domain.masking import Masker
+from hub.edge.auth import Authenticator
+from hub.edge.browser import identify
+from hub.edge.channels import CHANNEL_PATHS, channel_handler
+from hub.edge.files import file_routes
+from hub.edge.guard import retry_after
+from hub.edge.outbox import delivery_metrics, outbox_handlers
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
+from hub.edge.sign_in import sign_in_routes
 from hub.fanout.node import Node
 from hub.metrics import Meter
 from hub.protocol.close import HTTP_STATUS
 from hub.protocol.encode import encode_error
 from hub.protocol.fields import Id
 from hub.protocol.platform import decode_events
+from hub.service.conversations import Conversations
 from hub.service.history import checked
+from hub.service.masking import answers, masked_data, masked_message
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +72,11 @@ def error(refused: Refused) -> Response:
     headers = {"cache-control": "no-store"}
     if refused.code == "unauthenticated":
         headers["www-authenticate"] = "Bearer"
+    if refused.code == "rate_limited":
+        retry_ms = refused.details.get("retry_ms")
+        headers["retry-after"] = retry_after(retry_ms if isinstance(retry_ms, int) else 0)
     status = HTTP_STATUS[refused.code]
     return Response(encode_error(None, refused), status, media_type="application/json", headers=headers)
-
-
-def bearer(request: Request) -> str:
-    """The bearer token of a request, empty where there is none (RFC 6750, section 2.1)."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 class Http:
@@ -77,7 +87,11 @@ class Http:
 
     async def person(self, request: Request, *roles: str) -> Person:
         """Who asks. Raises Refused `unauthenticated`, or `not_permitted` for another role."""
-        person = await self.parts.identify_bearer(bearer(request))
+        person = await identify(self.parts, request)
+        token = (person.org, person.role, person.user_id, person.token_id)
+        now = asyncio.get_running_loop().time()
+        if (over := self.parts.quotas.first_over((("http_per_token_per_s", token),), now)) is not None:
+            raise over.refused("Too many requests with this token.")
         if roles and person.role not in roles:
             raise Refused("not_permitted", f"This isn't for the role {person.role}.")
         return person
@@ -123,6 +137,8 @@ class Http:
         kind, value = ("sub", wanted.sub) if wanted.sub is not None else ("jti", wanted.jti)
         assert value is not None
         await self.parts.store.revoke(person.org, kind, value, self.parts.node.now_ms())
+        if kind == "jti" and self.parts.web is not None:
+            await self.parts.web.revoked(person.org, value)
         await self.parts.node.beat()  # here at once; the other nodes look every second
         return answer({})
 
@@ -163,25 +179,38 @@ class Http:
         person = await self.person(request, *HISTORY_ROLES)
         if not (person.may("history") or person.may("view")):
             raise Refused("not_permitted", "This needs the permission 'history'.", {"permission": "history"})
-        return answer(await self.parts.history.list(person, checked(dict(request.query_params))))
+        wanted = checked(dict(request.query_params))
+        return answer(await self.parts.history.list(person, wanted, mask=self.parts.node.maskers.row))
 
     async def detail(self, request: Request) -> Response:
         """`GET /v1/conversations/{id}`"""
         person = await self.person(request, *HISTORY_ROLES)
-        return answer(await self.parts.history.detail(await self._readable(request, person)))
+        situation = await self._readable(request, person)
+        return answer(self._shown(person, situation, await self.parts.history.detail(situation)))
 
     async def timeline(self, request: Request) -> Response:
         """`GET /v1/conversations/{id}/timeline`"""
         person = await self.person(request, *HISTORY_ROLES)
-        return answer(await self.parts.history.timeline(await self._readable(request, person)))
+        situation = await self._readable(request, person)
+        return answer(self._shown(person, situation, await self.parts.history.timeline(situation)))
+
+    def _masker(self, person: Person, situation: Situation) -> Masker | None:
+        """What the person doesn't get to read of it."""
+        conversation = situation.existing
+        return None if answers(person, conversation) else self.parts.node.maskers.of(conversation.queue)
+
+    def _shown(self, person: Person, situation: Situation, found: Any) -> Any:
+        masker = self._masker(person, situation)
+        return found if masker is None else masked_data(found, masker)
 
     async def transcript(self, request: Request) -> Response:
         """`GET /v1/conversations/{id}/transcript`; of their own conversation also for agents, customers, platforms."""
         person = await self.person(request)
         conversation_id = request.path_params["conversation_id"]
         left: frozenset[str] = frozenset()
+        masker: Masker | None = None
         if person.role in HISTORY_ROLES:
-            await self._readable(request, person)
+            masker = self._masker(person, await self._readable(request, person))
         else:
             left = await self._own(person, conversation_id)
         wanted = request.query_params
@@ -191,6 +220,8 @@ class Http:
         found = await self.parts.history.transcript(
             person.org, conversation_id, before=before, limit=limit, viewer=viewer, left=left
         )
+        if masker is not None:
+            found["entries"] = [masked_message(one, masker) for one in found["entries"]]
         return answer(found)
 
     async def _own(self, person: Person, conversation_id: str) -> frozenset[str]:
@@ -251,8 +282,11 @@ class _Figures:
         """What there is now, what was counted since the start, and how values were distributed."""
         node = self.parts.node
         yield from self._gauges(node)
-        yield from _counters(node.meter)
+        yield _key_ages(self.parts.authenticator)
+        yield from _counters(node.meter, self.parts.conversations)
+        yield _refusals(self.parts.quotas.refused)
         yield from _distributions(node)
+        yield from delivery_metrics(self.parts.delivery)
 
     def _gauges(self, node: Node) -> Iterator[Metric]:
         sockets = GaugeMetricFamily("hub_sockets", "Open sockets by endpoint.", labels=["endpoint"])
@@ -286,7 +320,16 @@ class _Figures:
             yield GaugeMetricFamily(name, text, value)
 
 
-def _counters(meter: Meter) -> Iterator[Metric]:
+def _key_ages(authenticator: Authenticator) -> Metric:
+    ages = GaugeMetricFamily(
+        "hub_issuer_keys_age_seconds", "Time since an issuer's keys were fetched.", labels=["issuer"]
+    )
+    for issuer, age in sorted(authenticator.key_ages().items()):
+        ages.add_metric([issuer], age)
+    return ages
+
+
+def _counters(meter: Meter, conversations: Conversations) -> Iterator[Metric]:
     plain = {
         "hub_deliveries": ("Frames handed to sockets.", meter.deliveries),
         "hub_delivered_bytes": ("Bytes of those frames.", meter.bytes),
@@ -295,9 +338,19 @@ def _counters(meter: Meter) -> Iterator[Metric]:
         "hub_view_rows": ("Rows sent to views; several changes of a row within a tick are one.", meter.view_rows),
         "hub_resets": ("Snapshots sent because a position didn't fit.", meter.resets),
         "hub_slow_readers": ("Sockets let go because they read too slowly.", meter.slow_readers),
+        "hub_monitors_started": ("Monitors that began by this node.", conversations.committed[MonitorStarted]),
+        "hub_takeovers": ("Takeovers confirmed by this node.", conversations.committed[TakenOver]),
     }
     for name, (text, value) in plain.items():
         yield CounterMetricFamily(name, text, value)
+
+
+def _refusals(refused: Mapping[str, int]) -> Metric:
+    """By the limit's name alone: whom it stopped is nobody's business."""
+    family = CounterMetricFamily("hub_refused", "Refusals by the limit that was passed.", labels=["limit"])
+    for limit, count in sorted(refused.items()):
+        family.add_metric([limit], count)
+    return family
 
 
 def _distributions(node: Node) -> Iterator[Metric]:
@@ -340,6 +393,12 @@ def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
             return await handler(request)
         except Refused as refused:
             return error(refused)
+        except ClientDisconnect:
+            raise  # nobody is left to answer
+        except Exception:
+            log.exception("a request failed: %s", request.scope["route"].path if "route" in request.scope else "")
+            message = "Something went wrong here; try again."
+            return error(Refused("store_unavailable", message, {"outcome": "unknown"}))
 
     return guarded
 
@@ -360,6 +419,8 @@ def make_http(parts: Parts) -> Starlette:
         Route("/v1/revocations", _guarded(http.revocations), methods=["POST"]),
         Route("/v1/erasures", _guarded(http.erase), methods=["POST"]),
         Route("/v1/erasures/{erasure_id}", _guarded(http.erasure), methods=["GET"]),
+        *(Route(path, _guarded(channel_handler(http)), methods=["GET", "POST"]) for path in CHANNEL_PATHS),
+        *(Route(path, _guarded(handler), methods=[method]) for path, method, handler in outbox_handlers(http)),
         Route("/v1/conversations", _guarded(http.conversations), methods=["GET"]),
         Route("/v1/conversations/{conversation_id}", _guarded(http.detail), methods=["GET"]),
         Route("/v1/conversations/{conversation_id}/transcript", _guarded(http.transcript), methods=["GET"]),
@@ -367,7 +428,9 @@ def make_http(parts: Parts) -> Starlette:
         Route("/healthz", http.healthz, methods=["GET"]),
         Route("/readyz", http.readyz, methods=["GET"]),
         Route("/metrics", _guarded(http.admin_metrics), methods=["GET"]),
+        *file_routes(parts, http.person),
         *page_routes(parts),
+        *sign_in_routes(parts),
     ]
     return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
 

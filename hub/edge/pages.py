@@ -31,6 +31,7 @@ from starlette.routing import Route
 from hub.domain.errors import Refused
 from hub.edge.auth import issue_token
 from hub.edge.parts import Parts
+from hub.edge.proxies import network
 from hub.edge.socket import allowed_origin
 from hub.protocol.close import HTTP_STATUS
 from hub.protocol.encode import encode_error
@@ -219,7 +220,7 @@ class Pages:
     async def _guest(self, request: Request, org: str, secret: bytes) -> bytes:
         wanted = await _guest_request(request)
         address = request.client.host if request.client is not None else ""
-        retry_ms = self.guest_limit.take(address, asyncio.get_running_loop().time())
+        retry_ms = self.guest_limit.take(network(address), asyncio.get_running_loop().time())
         if retry_ms:
             message = "Too many conversations from this address; wait a moment."
             raise Refused("rate_limited", message, {"retry_ms": retry_ms})

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -23,6 +23,7 @@ import orjson
 
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
+from hub.edge.quotas import Over, keys_of
 from hub.edge.turn import Packet
 from hub.fanout.board import MonitorEnd, Participation, Wrapup, WrapupEnd
 from hub.fanout.node import MonitorRef
@@ -244,7 +245,9 @@ class BaseSession:
         """One object; False where the socket is closing."""
         wait_ms = self._bucket.take(self.loop.time())
         if wait_ms and self._greeted:
-            return self._too_fast(item, wait_ms)
+            return self._too_fast(item, self.parts.quotas.over("commands_per_s", wait_ms))
+        if self._greeted and (over := self._over_quota()) is not None:
+            return self._too_fast(item, over)
         self._refused = 0
         if isinstance(item, Malformed):
             if not self._greeted and '"hello"' not in text:
@@ -265,17 +268,26 @@ class BaseSession:
             self.send(encode_error(item.id, Refused("schema_invalid", "This socket has said hello.", details)))
             return True
         if self._queue is not None and len(self._queue) >= QUEUED_MAX:
-            return self._too_fast(item, 100)
+            return self._too_fast(item, self.parts.quotas.over("commands_per_s", 100))
         self._enqueue(item)
         return True
 
-    def _too_fast(self, item: Any, wait_ms: int) -> bool:
+    def _over_quota(self) -> Over | None:
+        """The first quota of commands that is used up: of the address, the person, the organization or the node."""
+        limits = [(f"commands_per_{scope}_per_s", key) for scope, key in self._quota_keys]
+        return self.parts.quotas.first_over(limits, self.loop.time())
+
+    @property
+    def _quota_keys(self) -> tuple[tuple[str, Hashable], ...]:
+        """(scope, key) of what counts for this session: the address, the person, the organization, the node."""
+        return keys_of(self.address, self.person, self.endpoint)
+
+    def _too_fast(self, item: Any, over: Over) -> bool:
         self._refused += 1
         if self._refused > REFUSED_MAX:
             self.close(Close.TOO_MANY, "too many commands")
             return False
-        message = f"Too many commands; wait {wait_ms} ms."
-        self.send(encode_error(item.id, Refused("rate_limited", message, {"retry_ms": wait_ms})))
+        self.send(encode_error(item.id, over.refused(f"Too many commands; wait {over.retry_ms} ms.")))
         return True
 
     def _enqueue(self, item: Any) -> None:
@@ -402,11 +414,10 @@ class BaseSession:
             else:
                 self.close(Close.STORE_AWAY, refused.message)
             return
-        mine = self.node.by_user.get((person.org, person.user_id), ())
-        if len(mine) >= self.settings.sockets_per_user:
-            limit = {"retry_ms": 1000, "limit": "sockets_per_user", "max": self.settings.sockets_per_user}
-            self.send(encode_error(hello.id, Refused("rate_limited", "Too many connections of this user.", limit)))
-            self.close(Close.TOO_MANY, "too many connections of this user")
+        if (over := self._too_many_of(person)) is not None:
+            whose = "organization" if "_org" in over.limit else "user"
+            self.send(encode_error(hello.id, over.refused(f"Too many connections of this {whose}.")))
+            self.close(Close.TOO_MANY, f"too many connections of this {whose}")
             return
         self.person = sparing(person)
         try:
@@ -419,6 +430,19 @@ class BaseSession:
             if not self.ready:
                 self.send(encode_error(hello.id, why))
             self.close(Close.STORE_AWAY, why.message)
+
+    def _too_many_of(self, person: Person) -> Over | None:
+        """What forbids this person, or their organization, one more socket on this node."""
+        quotas, org = self.parts.quotas, self.node.orgs.get(person.org)
+        if len(self.node.by_user.get((person.org, person.user_id), ())) >= self.settings.sockets_per_user:
+            return quotas.over("sockets_per_user", 1_000)
+        if org is not None and 0 < quotas.most("sockets_per_org") <= org.sockets:
+            return quotas.over("sockets_per_org", 1_000)
+        limits = [
+            ("handshakes_per_user_per_s", (person.org, person.role, person.user_id)),
+            ("handshakes_per_org_per_s", person.org),
+        ]
+        return quotas.first_over(limits, self.loop.time())
 
     async def _greet(self, hello: c.Hello) -> None:
         if not await self.node.enter(self):
@@ -621,6 +645,9 @@ class BaseSession:
 
     def monitor_over(self, conversation_id: str, monitor_id: str, ended: MonitorEnd | None) -> None:
         """A monitor of this session is over."""
+
+    def out_of_sight(self, conversation_id: str) -> None:
+        """A monitored conversation has gone where this session's rights don't reach."""
 
     def view_changed(self, view: View, told: Told) -> None:
         """A view has changed."""

@@ -3,14 +3,15 @@ The door, and the plain driver: one ASGI WebSocket, one session, on any ASGI ser
 
 `Door` decides for both drivers (the other one is `edge/transport.py`) who comes in and which session is made. What must be
 refused before the handshake is refused by HTTP: an unknown endpoint 404, other subprotocols 400, a foreign Origin 403, a
-node that is draining 503. Too many sockets of one address are closed with 4429: a browser's script sees no HTTP status.
+node that is draining 503, handshakes that come too fast 429. Too many sockets of one address are closed with 4429: a
+browser's script sees no HTTP status.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ from hub.edge.agent import AgentSession
 from hub.edge.connector import ConnectorSession
 from hub.edge.customer import CustomerSession
 from hub.edge.parts import Parts
+from hub.edge.proxies import Proxies, network
+from hub.edge.quotas import NODE
 from hub.edge.session import CLOSE_S, BaseSession, Socket
 from hub.edge.supervisor import SupervisorSession
 from hub.edge.turn import Packet
@@ -80,9 +83,23 @@ class Door:
     def __init__(self, parts: Parts, endpoints: Mapping[str, Opener] = ENDPOINTS) -> None:
         self.parts = parts
         self.endpoints = endpoints
+        self.proxies = Proxies(parts.settings.trusted_proxies)
+        self._sockets = 0  # of this node; `parts.addresses` counts them by network
 
-    def denied(self, path: str, offered: Sequence[str], headers: Mapping[bytes, bytes]) -> Denied | None:
-        """Why this handshake is refused, else None. `offered`: subprotocols; `headers`: by lower-case names."""
+    def address(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """The client's network address; `headers` have lower-case names. `peer` is who is at the other end."""
+        if not self.proxies.believes(peer):
+            return peer
+        return self.proxies.client(peer, [value for name, value in headers if name == b"x-forwarded-for"])
+
+    def denied(
+        self, path: str, offered: Sequence[str], headers: Mapping[bytes, bytes], address: str = ""
+    ) -> Denied | None:
+        """
+        Why this handshake is refused, else None; one that isn't counts against the quotas of `address` and of the node.
+
+        `offered`: subprotocols; `headers`: by lower-case names.
+        """
         if path not in self.endpoints:
             return Denied(404, Refused("schema_invalid", "There is no such endpoint."))
         if self.parts.node.draining:
@@ -95,23 +112,31 @@ class Door:
             host = headers.get(b"host", b"").decode("latin-1")
             if not allowed_origin(origin.decode("latin-1"), host, self.parts.settings.origins):
                 return Denied(403, Refused("not_permitted", "This Origin may not connect."))
-        return None
+        limits = (("handshakes_per_address_per_s", network(address)), ("handshakes_per_node_per_s", NODE))
+        over = self.parts.quotas.first_over(limits, asyncio.get_running_loop().time())
+        return Denied(429, over.refused("Too many handshakes.")) if over is not None else None
 
     def open(self, path: str, socket: Socket, address: str) -> Listener:
         """The session behind an accepted socket, counted; whoever opened calls `leave` once, even where this raised."""
-        addresses = self.parts.addresses
-        addresses[address] += 1
-        session = self.endpoints[path](self.parts, socket, address)
-        if addresses[address] > self.parts.settings.sockets_per_address:
+        addresses, quotas, place = self.parts.addresses, self.parts.quotas, network(address)
+        addresses[place] += 1
+        self._sockets += 1
+        session = self.endpoints[path](self.parts, socket, place)
+        if addresses[place] > self.parts.settings.sockets_per_address:
+            quotas.over("sockets_per_address", 0)
             session.close(Close.TOO_MANY, "too many sockets of this address")
+        elif 0 < quotas.most("sockets_per_node") < self._sockets:
+            quotas.over("sockets_per_node", 0)
+            session.close(Close.TOO_MANY, "too many sockets on this node")
         return session
 
     def leave(self, address: str) -> None:
         """One socket of the address less."""
-        addresses = self.parts.addresses
-        addresses[address] -= 1
-        if not addresses[address]:
-            del addresses[address]
+        addresses, place = self.parts.addresses, network(address)
+        self._sockets -= 1
+        addresses[place] -= 1
+        if not addresses[place]:
+            del addresses[place]
 
 
 def short_reason(reason: str) -> str:
@@ -191,7 +216,9 @@ async def serve_socket(door: Door, scope: Scope, receive: Receive, send: Send) -
     """One WebSocket from handshake to close."""
     await receive()  # websocket.connect
     path, offered = scope["path"], scope.get("subprotocols") or []
-    denied = door.denied(path, offered, {name.lower(): value for name, value in scope["headers"]})
+    headers = [(name.lower(), value) for name, value in scope["headers"]]
+    address = door.address(scope["client"][0] if scope.get("client") else "", headers)
+    denied = door.denied(path, offered, dict(headers), address)
     if denied is not None:
         await _deny(send, denied)
         return
@@ -199,7 +226,6 @@ async def serve_socket(door: Door, scope: Scope, receive: Receive, send: Send) -
     if SUBPROTOCOL in offered:
         accept["subprotocol"] = SUBPROTOCOL
     await send(accept)
-    address = scope["client"][0] if scope.get("client") else ""
     socket = AsgiSocket(send)
     session: Listener | None = None
     code = NO_CODE

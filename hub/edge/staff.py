@@ -175,8 +175,10 @@ class StaffSession(WatchingSession):
             raise Refused("not_permitted", "This needs the permission 'view'.", {"permission": "view"})
         limit = self.settings.subscriptions_per_session
         if len(self.views) >= limit:
-            details = {"limit": "subscriptions_per_session", "max": limit, "retry_ms": 0}
-            raise Refused("rate_limited", f"A session has at most {limit} subscriptions.", details)
+            over = self.parts.quotas.over("subscriptions_per_session", 0)
+            raise over.refused(f"A session has at most {limit} subscriptions.")
+        if (full := self.parts.quotas.full("subscriptions", self._quota_keys)) is not None:
+            raise full.refused("Too many views are subscribed to.")
         org = await self.node.org(self.person.org)
         if self.closed:
             return
@@ -202,6 +204,7 @@ class StaffSession(WatchingSession):
 
     def _open_view(self, subscription: str, view: View, item: c.ViewSubscribe) -> None:
         self.views[subscription] = view
+        self.parts.quotas.hold("subscriptions", self._quota_keys)
         view.subscription, view.owner = subscription, self
         wanted = {} if item.filter is None else {k: getattr(item.filter, k) for k in item.filter.__struct_fields__}
         self._view_commands[subscription] = {
@@ -228,6 +231,7 @@ class StaffSession(WatchingSession):
     instant: ClassVar[dict[type, Callable[[Any, Any], None]]] = {c.ViewUnsubscribe: unsubscribe}
 
     def _close_view(self, view: View) -> None:
+        self.parts.quotas.release("subscriptions", self._quota_keys)
         org = self.node.orgs.get(self.person.org)
         if org is not None:
             org.views.unsubscribe(view)

@@ -12,7 +12,7 @@ import orjson
 from hub.domain import commands as d
 from hub.domain import events as e
 from hub.domain.conversation import Monitor, Situation
-from hub.domain.decide import consequences
+from hub.domain.decide import consequences, decide
 from hub.domain.errors import Refused
 from hub.edge.staff import StaffSession
 from hub.fanout.board import MonitorEnd
@@ -53,8 +53,8 @@ class SupervisorSession(StaffSession):
         person, conversation_id = self.person, item.conversation_id
         limit = self.settings.monitors_per_session
         if len(self.monitors) >= limit and conversation_id not in self.monitors:
-            details = {"limit": "monitors_per_session", "max": limit, "retry_ms": 0}
-            raise Refused("rate_limited", f"A session has at most {limit} monitors.", details)
+            over = self.parts.quotas.over("monitors_per_session", 0)
+            raise over.refused(f"A session has at most {limit} monitors.")
         status = await self.node.people.status(person.org, person.user_id)
         monitor_id = self.parts.ids.new("mon", person.org, conversation_id)
         lease_ms = self.settings.lease_ms
@@ -170,6 +170,22 @@ class SupervisorSession(StaffSession):
         else:
             self._say_end(conversation_id, monitor_id, ended.reason, ended.by, ended.duration_ms)
 
+    def out_of_sight(self, conversation_id: str) -> None:
+        """Nothing more of it here; the monitor goes on where another session of the person still may."""
+        ref = self.monitors.get(conversation_id)
+        if ref is not None:
+            self._lose(conversation_id)
+            self._ended[conversation_id] = ref.monitor_id
+            self.node.spawn(self._save_monitors())
+            self.node.spawn(self.surely(partial(self._leave_out_of_sight, conversation_id, ref)))
+
+    async def _leave_out_of_sight(self, conversation_id: str, ref: MonitorRef) -> None:
+        command = d.LeaveMonitor(self.person.user_id, self.session_id, out_of_sight=True)
+        done = await self.parts.conversations.run(
+            self.person.org, conversation_id, partial(_same, command), silent=True
+        )
+        self._say_end(conversation_id, ref.monitor_id, "permission_lost", None, max(0, done.before.now_ms - ref.since))
+
     def _lose(self, conversation_id: str) -> None:
         """No more data by the monitor."""
         self._drop_monitor(conversation_id)
@@ -209,6 +225,29 @@ class SupervisorSession(StaffSession):
     async def monitor_release(self, item: c.MonitorRelease) -> None:
         """`monitor.release`"""
         await self.run(item, item.conversation_id, d.ReleaseMonitor(self.person, item.reason), silent=True)
+
+    async def message_reveal(self, item: c.MessageReveal) -> None:
+        """
+        `message.reveal`: the ledger's line first, then the message, to this session alone.
+
+        The answer is remembered nowhere, so nobody can have it once the monitor is over.
+        """
+        person, conversation_id = self.person, item.conversation_id
+        command = d.RevealMessage(person, self.session_id, item.message_id, item.reason)
+        self.parts.store.trust()
+        loaded = await self.parts.conversations.load(person.org, conversation_id)
+        decide(loaded.situation, command)  # nobody without the right learns what messages there are
+        message = await self.parts.history.message(person.org, conversation_id, item.message_id)
+        if message is None:
+            details = {"path": "message_id", "got": item.message_id}
+            raise Refused("schema_invalid", "There is no such message in this conversation.", details)
+        done = await self.parts.conversations.run(person.org, conversation_id, partial(_same, command), silent=True)
+        revealed = done.events[0]
+        assert isinstance(revealed, e.MessageRevealed)
+        ref = self.monitors.get(conversation_id)
+        if ref is None or ref.monitor_id != revealed.monitor_id or self.loop.time() >= self.lease_ends(conversation_id):
+            raise Refused("lease_lost", "Your monitoring has ended; start it again.")
+        await self.done(item, {"message": message})
 
     # -- takeover ----------------------------------------------------------------------------------------------------
 
@@ -310,9 +349,21 @@ class SupervisorSession(StaffSession):
                 command = d.LeaveMonitor(person.user_id, self.session_id, revoked=True)
                 await self.parts.conversations.run(person.org, conversation_id, partial(_same, command), silent=True)
                 self.monitor_over(conversation_id, monitor_id, None)  # before anything of it is given back
-            elif conversation_id not in cursors:
+                continue
+            if monitor.until_with(person.expires_at) != monitor.until:
+                await self._keep(conversation_id, monitor_id)
+            if conversation_id not in cursors:
                 await self.begin_monitor(conversation_id)
         await self._save_monitors()
+
+    async def _keep(self, conversation_id: str, monitor_id: str) -> None:
+        """Say that the rights last longer: this session's token is a newer one than the monitor was started with."""
+        person, lease_ms = self.person, self.settings.lease_ms
+
+        def make(situation: Situation) -> d.KeepMonitor:
+            return d.KeepMonitor(person, self.session_id, monitor_id, situation.now_ms + lease_ms)
+
+        await self.parts.conversations.run(person.org, conversation_id, make, silent=True)
 
     async def ended(self, on_purpose: bool) -> None:
         """Free the monitors at once where the session was ended; else keep them for one more lease."""
@@ -345,6 +396,7 @@ class SupervisorSession(StaffSession):
         c.MonitorStart: monitor_start,
         c.MonitorStop: monitor_stop,
         c.MonitorRelease: monitor_release,
+        c.MessageReveal: message_reveal,
         c.TakeoverPrepare: takeover_prepare,
         c.TakeoverConfirm: takeover_confirm,
         c.TakeoverCancel: takeover_cancel,

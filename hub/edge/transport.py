@@ -27,7 +27,8 @@ The rules of the handshake (RFC 6455, section 4.2.1) are checked here for reques
 is read again by the library, so that what is wrong with it is found and said by the same code as with the plain driver.
 
 This file alone touches what uvicorn doesn't promise: how it makes and feeds the object of `ws=`, `handle_websocket_upgrade`
-and `parser` of its HTTP protocol, `connections` and `default_headers` of its server, and whom its proxy middleware trusts.
+and `parser` of its HTTP protocol and when it tells of a head, a message and an answer that are complete, `connections` and
+`default_headers` of its server.
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ from urllib.parse import unquote
 
 import httptools
 from uvicorn import Config
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
@@ -52,6 +52,8 @@ from websockets.protocol import OPEN as CORE_OPEN
 from websockets.server import ServerProtocol
 from websockets.utils import accept_key
 
+from hub.edge.arrivals import Arrivals
+from hub.edge.proxies import read_proxy_header
 from hub.edge.socket import (
     NO_CODE,
     SESSION_FAILED,
@@ -86,15 +88,111 @@ class HttpFront(HttpToolsProtocol):
     uvicorn's HTTP protocol; it hands on what came in one segment with an upgrade request, which uvicorn forgets.
 
     A client ought to wait for the answer (RFC 6455, section 4.1), but where one doesn't, its hello isn't lost.
+
+    Whoever doesn't ask, or not to the end, is let go in time (`Arrivals`); uvicorn would wait for ever.
     """
 
     _segment = b""
+    _head_bytes = 0  # of the head that is being read
+    _in_message = False  # the head is there, the body not yet
+    _introduction: bytes | None = None  # a PROXY header, as far as it has come
+
+    def __init__(self, *args: Any, arrivals: Arrivals, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._arrivals = arrivals
+        if arrivals.settings.proxy_protocol:
+            self._introduction = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Its first request is waited for."""
+        super().connection_made(transport)
+        self._arrivals.came(self, self._peer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._arrivals.done(self)
+        super().connection_lost(exc)
+
+    @property
+    def _peer(self) -> str:
+        return self.client[0] if self.client is not None else ""
 
     def data_received(self, data: bytes) -> None:
         """A segment of the connection."""
+        if self._introduction is not None:
+            self._introduced(data)
+            return
+        if not self._arrivals.knows(self):
+            self._arrivals.came(self, self._peer)
+        if not self._in_message:
+            self._head_bytes += len(data)
         self._segment = data
         super().data_received(data)
         self._segment = b""
+        if self._head_bytes > self._arrivals.head_bytes_max and not self._in_message:
+            self._refuse_head(431)
+
+    def _introduced(self, data: bytes) -> None:
+        """The beginning of a connection: the proxy says for whom it speaks, or there is no connection."""
+        assert self._introduction is not None
+        self._introduction += data
+        try:
+            header = read_proxy_header(self._introduction) if self._arrivals.proxies.believes(self._peer) else None
+            if header is None and not self._arrivals.proxies.believes(self._peer):
+                raise ValueError("not a trusted proxy")
+        except ValueError:
+            self._arrivals.quotas.refused["proxy_protocol"] += 1
+            self._arrivals.done(self)
+            self.transport.abort()
+            return
+        if header is None:
+            return
+        rest, self._introduction = self._introduction[header.size :], None
+        self.client = self.client if header.client is None else header.client
+        if rest:
+            self.data_received(rest)
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._in_message, self._head_bytes = True, 0
+        self._arrivals.asked(self, moves_file=self.url.startswith(b"/v1/files"))
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is there."""
+        self._in_message = False
+        super().on_message_complete()
+        self._look_if_over()
+
+    def on_response_complete(self) -> None:
+        """The answer is out."""
+        super().on_response_complete()
+        self._look_if_over()
+
+    def _look_if_over(self) -> None:
+        cycle: Any = self.cycle  # None before the first request, whatever its type says
+        if not self._in_message and (cycle is None or cycle.response_complete):
+            self._arrivals.done(self)
+
+    def late(self) -> None:
+        """The head didn't come in time, or others need the place."""
+        self._refuse_head(408)
+
+    def overdue(self) -> None:
+        """The request isn't over in time: the body doesn't come, or the answer isn't taken."""
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+    def _refuse_head(self, status: int) -> None:
+        self._arrivals.done(self)
+        if self.transport.is_closing():
+            return
+        if self._head_bytes:
+            phrase = HTTPStatus(status).phrase
+            self.transport.write(
+                f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
+            )
+        self.transport.close()
 
     def handle_websocket_upgrade(self) -> None:
         """Called while the parser's exception is handled, which says where the request ended."""
@@ -104,6 +202,10 @@ class HttpFront(HttpToolsProtocol):
             self.send_400_response("A WebSocket needs HTTP/1.1.")
             return
         early = self._segment[upgrade.args[0] :]
+        self._arrivals.done(self)
+        lobby: Any = self.ws_protocol_class
+        if isinstance(lobby, Lobby):
+            lobby.peer = self._peer  # the socket is made and asks for it within the next call
         super().handle_websocket_upgrade()
         del self.parser  # it and this object hold each other, and both have nothing left to do
         if early and not self.transport.is_closing():
@@ -126,22 +228,16 @@ class Lobby:
         self.bytes_max = bytes_max
         self.connections: set[Any] = set()
         self.server_state = ServerState()
-        self._config: Config | None = None
+        self.peer = ""  # of the request that is being handed on
 
     def __call__(self, *, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> LeanSocket:
         """A new one, for a request that asks for an upgrade."""
-        self.server_state, self.connections, self._config = server_state, server_state.connections, config
+        self.server_state, self.connections = server_state, server_state.connections
         return LeanSocket(self)
 
-    def address(self, transport: asyncio.Transport, headers: list[tuple[bytes, bytes]]) -> str:
-        """The client's network address, as uvicorn would tell an application: behind a trusted proxy, what that says."""
-        peer = transport.get_extra_info("peername")
-        host = str(peer[0]) if isinstance(peer, tuple) else ""
-        app = self._config.loaded_app if self._config is not None else None
-        if not isinstance(app, ProxyHeadersMiddleware) or host not in app.trusted_hosts:
-            return sys.intern(host)
-        forwarded = b", ".join(value for name, value in headers if name == b"x-forwarded-for").decode("latin-1")
-        return sys.intern((app.trusted_hosts.get_trusted_client_address(forwarded)[0] if forwarded else "") or host)
+    def address(self, headers: list[tuple[bytes, bytes]]) -> str:
+        """The client's network address: behind a trusted proxy, what that says."""
+        return sys.intern(self.door.address(self.peer, headers))
 
 
 class Asked(NamedTuple):
@@ -291,7 +387,7 @@ class LeanSocket(asyncio.Protocol):
             first, size, head = unread[at], unread[at + 1] - 128, 6  # a size below 0: not masked
             if size > 125:
                 head = 8 if size == 126 else 14
-                if end - at < head - 4:
+                if end - at < head - 4 and first & 0x07 <= 2:  # with a reserved opcode the library won't wait for it
                     break
                 size = int.from_bytes(unread[at + 2 : at + head - 4], "big")
             stop = at + head + size
@@ -352,10 +448,11 @@ class LeanSocket(asyncio.Protocol):
                 self._refuse(asked)
                 return
             door = self._lobby.door
-            if (denied := door.denied(asked.path, asked.offered, dict(asked.headers))) is not None:
+            address = self._lobby.address(asked.headers)
+            if (denied := door.denied(asked.path, asked.offered, dict(asked.headers), address)) is not None:
                 self._refuse(_denial(denied))
                 return
-            self._address = self._lobby.address(self._transport, asked.headers)
+            self._address = address
         except Exception:
             log.exception("a handshake failed")
             self._refuse(b"HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")

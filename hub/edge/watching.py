@@ -18,6 +18,7 @@ from hub.edge.session import BaseSession, Socket
 from hub.fanout.watch import PURPOSES, Item, Watch
 from hub.protocol.cursor import parse_cursor
 from hub.protocol.encode import encode_event
+from hub.service.masking import answers
 from hub.service.ports import Snapshot, StoredEntry
 from hub.service.snapshots import MESSAGES_SHOWN, count_messages, snapshot_for_customer, snapshot_for_staff
 
@@ -26,10 +27,16 @@ SNAPSHOT_READS_MAX = 20
 READ_AT_ONCE = 500
 AGAIN_S = 0.5  # between two tries while the store is away
 
+TOO_MUCH = "more was missed than is sent again"
+
 if TYPE_CHECKING:
     from hub.edge.parts import Parts
 
 log = logging.getLogger(__name__)
+
+
+class TooMuchMissed(Exception):
+    """What was missed is more than is sent again; a snapshot goes out instead."""
 
 
 class WatchingSession(BaseSession):
@@ -86,7 +93,9 @@ class WatchingSession(BaseSession):
         role = self.person.role
         if role == "customer":
             return snapshot_for_customer(snapshot, situation)
-        return snapshot_for_staff(snapshot, situation, self.person.user_id, supervisor=role != "agent")
+        conversation = situation.existing
+        masker = None if answers(self.person, conversation) else self.node.maskers.of(conversation.queue)
+        return snapshot_for_staff(snapshot, situation, self.person.user_id, supervisor=role != "agent", masker=masker)
 
     def my_part(self, conversation: Conversation) -> str | None:
         """The connected participant that this session speaks as, if any."""
@@ -180,6 +189,9 @@ class WatchingSession(BaseSession):
                 if entries is None:
                     await self.restart(watch, "what was shown is not of this history, or was trimmed")
                     return
+            except TooMuchMissed:
+                await self.restart(watch, TOO_MUCH)
+                return
             except Refused:
                 watch.behind = True  # the timer tries again
                 watch.release()
@@ -189,15 +201,31 @@ class WatchingSession(BaseSession):
             self.let_go(watch)
 
     async def _entries_after(self, conversation_id: str, offset: int) -> list[StoredEntry]:
+        """Raises TooMuchMissed past `replay_bytes_per_conversation`."""
         found: list[StoredEntry] = []
+        most = self.settings.replay_bytes_per_conversation
+        size = 0
         while True:
             start = (found[-1].offset if found else offset) + 1
             part = await self.parts.store.entries(
                 self.person.org, conversation_id, from_offset=start, count=READ_AT_ONCE
             )
             found += part
+            size += sum(len(entry.body) for entry in part)
+            if 0 < most < size:
+                self.parts.quotas.over("replay_bytes_per_conversation", 0)
+                raise TooMuchMissed
             if len(part) < READ_AT_ONCE:
                 return found
+
+    def _charge_replay(self, size: int) -> None:
+        """Count bytes that a resume sends; 0 asks whether any more may be. Raises TooMuchMissed where not."""
+        now, quotas = self.loop.time(), self.parts.quotas
+        for scope, key in self._quota_keys:
+            limit = f"replay_bytes_per_{scope}_per_s"
+            if not quotas.spend(limit, key, now, size) and not size:
+                quotas.over(limit, 0)
+                raise TooMuchMissed
 
     async def _entries_behind(self, conversation_id: str, offset: int, tag: str) -> list[StoredEntry] | None:
         """The entries behind a position; None where it isn't of this history."""
@@ -237,7 +265,13 @@ class WatchingSession(BaseSession):
                 self.let_go(watch)
                 return False
             snapshot, situation = found
-            since = await self._since_cursor(snapshot, conversation_id, cursor)
+            reason = "the cursor is not of this history"
+            try:
+                self._charge_replay(0)
+                since = await self._since_cursor(snapshot, conversation_id, cursor)
+                self._charge_replay(sum(len(entry.body) for entry in since[1]) if since is not None else 0)
+            except TooMuchMissed:
+                since, reason = None, TOO_MUCH
             if not watch.customer:
                 self._rights_at(watch, situation.existing, since[1] if since is not None else ())
             if watch.idle and since is not None:
@@ -247,7 +281,7 @@ class WatchingSession(BaseSession):
                 if watch.idle:
                     self.let_go(watch)
                     return False
-                self._reset(watch, snapshot, situation, "the cursor is not of this history")
+                self._reset(watch, snapshot, situation, reason)
                 return True
             (offset, tag), entries = since
             watch.stand(offset, tag)

@@ -231,7 +231,8 @@ class Entry(Struct, frozen=True, eq=False, gc=False):
     """
     One conversation on the board: the bytes that screens get, and what is sorted and filtered by.
 
-    `row` carries the current counters; `hidden` is the packed `x`; `row_at` is the board offset this is as of; times
+    `row` carries the current counters; `shown` is the same as views show and search it (the same object where nothing is
+    masked); `hidden` is the packed `x`; `row_at` is the board offset this is as of; times
     are Unix milliseconds. `owner_user` is the owner's user id, `supervised` says that the owner is a supervisor.
     Replaced as a whole by each change, so an entry that somebody holds never changes.
     """
@@ -251,6 +252,7 @@ class Entry(Struct, frozen=True, eq=False, gc=False):
     messages: int
     owner_user: str | None
     supervised: bool
+    shown: bytes
 
     @property
     def x(self) -> Hidden:
@@ -286,17 +288,19 @@ class Entry(Struct, frozen=True, eq=False, gc=False):
     @property
     def text(self) -> str:
         """What a search looks in, case folded: subject, customer, agents' names, id; one line each."""
-        words = _decode_words(self.row)
-        found = [words.subject, words.customer.name if words.customer else None, words.conversation_id]
-        found += [agent.name for agent in words.agents]
-        return "\n".join([word for word in found if word]).casefold()
+        return _searched(self.row)
+
+    @property
+    def shown_text(self) -> str:
+        """The same of what is shown: a search must not find what is masked."""
+        return _searched(self.shown)
 
     def away_row(self) -> bytes:
-        """The row with `owner_away` true (it is always written as false)."""
+        """The row as shown, with `owner_away` true (it is always written as false)."""
         # A string of the row can't contain this: inside one, each quote has a backslash before it.
-        if b'"owner_away":false' in self.row:
-            return self.row.replace(b'"owner_away":false', b'"owner_away":true', 1)
-        fields = orjson.loads(self.row)
+        if b'"owner_away":false' in self.shown:
+            return self.shown.replace(b'"owner_away":false', b'"owner_away":true', 1)
+        fields = orjson.loads(self.shown)
         fields["owner_away"] = True
         return compact(orjson.dumps(fields))
 
@@ -306,6 +310,17 @@ class Change(Struct, frozen=True, eq=False, gc=False):
 
     old: Entry | None
     new: Entry
+
+
+def _searched(row: bytes) -> str:
+    words = _decode_words(row)
+    found = [words.subject, words.customer.name if words.customer else None, words.conversation_id]
+    found += [agent.name for agent in words.agents]
+    return "\n".join([word for word in found if word]).casefold()
+
+
+def _as_it_is(row: bytes) -> bytes:
+    return row
 
 
 def _with_counters(row: bytes, awaiting: str | None, awaiting_since: int | None, messages: int) -> bytes:
@@ -318,7 +333,7 @@ def _word(value: str | None) -> str | None:
     return intern(value) if value else None
 
 
-def _entry(p: int, row_at: int, row: bytes, head: _Head, x: Hidden, conversation_id: str) -> Entry:
+def _entry(p: int, row_at: int, row: bytes, head: _Head, x: Hidden, conversation_id: str, shown: bytes) -> Entry:
     owner = None
     for agent in head.agents if head.owner else ():
         if agent.participant_id == head.owner:
@@ -343,6 +358,7 @@ def _entry(p: int, row_at: int, row: bytes, head: _Head, x: Hidden, conversation
         head.messages,
         _word(user),
         purpose == "supervisor",
+        shown,
     )
 
 
@@ -449,8 +465,10 @@ class Board:
     At most `ended_max` ended conversations are kept besides those with an open notice or wrap-up.
     """
 
-    def __init__(self, org: str, *, ended_max: int = ENDED_MAX) -> None:
+    def __init__(self, org: str, *, ended_max: int = ENDED_MAX, mask: Callable[[bytes], bytes] = _as_it_is) -> None:
+        """`mask` gives a row as views show it, the same object where nothing in it is masked."""
         self.org = org
+        self._mask = mask
         self.people: dict[str, PersonRecord] = {}
         self.observers: list[Observer] = []
         self.queues: dict[str, dict[tuple[str, str], Bucket]] = {}  # queue, then (division, channel)
@@ -522,7 +540,8 @@ class Board:
             row = _with_counters(row, awaiting, awaiting_since, messages)
             head.awaiting, head.awaiting_since, head.messages = awaiting, awaiting_since, messages
         hidden = hidden.lasting() if hidden.of_change() else hidden
-        entry = _entry(p, row_at, row, head, hidden, old.conversation_id if old else head.conversation_id)
+        name = old.conversation_id if old else head.conversation_id
+        entry = _entry(p, row_at, row, head, hidden, name, self._shown(row))
         self._put(old, entry, hidden)
         self._tell(old, entry)
         self._squeeze()
@@ -558,7 +577,8 @@ class Board:
                 if head.state in _ANSWERED:
                     head.awaiting, head.awaiting_since = old.awaiting, old.awaiting_since
                 row = _with_counters(row, head.awaiting, head.awaiting_since, head.messages)
-        new = _entry(p, offset, row, head, hidden, old.conversation_id if old else head.conversation_id)
+        name = old.conversation_id if old else head.conversation_id
+        new = _entry(p, offset, row, head, hidden, name, self._shown(row))
         self._put(old, new, hidden)
         self._squeeze()
         return Change(old, new)
@@ -572,10 +592,14 @@ class Board:
         hidden = old.hidden
         if (x := old.x).of_change():
             hidden = _pack(x.lasting())
+        row = _with_counters(old.row, awaiting, patch.awaiting_since, patch.messages)
         new = msgspec.structs.replace(
             old,
             row_at=offset,
-            row=_with_counters(old.row, awaiting, patch.awaiting_since, patch.messages),
+            row=row,
+            shown=row
+            if old.shown is old.row
+            else _with_counters(old.shown, awaiting, patch.awaiting_since, patch.messages),
             hidden=hidden,
             awaiting=awaiting,
             awaiting_since=patch.awaiting_since,
@@ -583,6 +607,10 @@ class Board:
         )
         self._entries[old.conversation_id] = new  # no index looks at counters
         return Change(old, new)
+
+    def _shown(self, row: bytes) -> bytes:
+        shown = self._mask(row)
+        return row if shown is row else compact(shown)
 
     def apply_person(self, body: bytes) -> PersonRecord:
         """

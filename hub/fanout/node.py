@@ -31,6 +31,7 @@ from hub.protocol.encode import encode_event
 from hub.service.conversations import Conversations
 from hub.service.ids import Ids
 from hub.service.ingest import Ingest
+from hub.service.masking import Maskers
 from hub.service.people import People
 from hub.settings import Settings
 from hub.store.follow import Follower
@@ -82,6 +83,9 @@ class Session(Listener, Protocol):
     def monitor_over(self, conversation_id: str, monitor_id: str, ended: MonitorEnd | None) -> None:
         """A monitor of this session is over; why is in the store where `ended` is None."""
 
+    def out_of_sight(self, conversation_id: str) -> None:
+        """A conversation that this session monitors is none of its person's any more."""
+
     def view_changed(self, view: View, told: Told) -> None:
         """A view has changed; `told` is what the viewer lacks."""
 
@@ -122,6 +126,7 @@ class Node:
         self.ingest = ingest
         self.ids = ids
         self.node_id = node_id
+        self.maskers = Maskers(settings)
         self.people = People(store, settings, node_id, self.store_clock_ms)
         self.records = Records(self)
         self.follower = Follower(store.primaries, beat_s=settings.beat_ms / 1000, on_turn=self._on_turn, lane="ingest")
@@ -319,6 +324,8 @@ class Node:
         loaded = await self.conversations.load(topic.org, topic.conversation_id)
         topic.epoch = loaded.epoch
         topic.name_visible = loaded.situation.name_visible
+        conversation = loaded.situation.conversation
+        topic.masker = self.maskers.of(conversation.queue if conversation is not None else "")
         topic.last_tag = loaded.tag
         self.follower.start(topic, loaded.top, loaded.tag.encode())
 
@@ -357,6 +364,7 @@ class Node:
         key = (org.org, conversation_id)
         if key in self.monitoring:
             self._monitors_changed(key, is_)
+            self._sight_changed(key, new)
         known = {one.participant_id for one in was.people}
         for one in is_.people:
             if one.participant_id not in known:
@@ -388,6 +396,12 @@ class Node:
                 session.monitor_over(key[1], ref.monitor_id, ended)
             else:
                 self.spawn(self._look_at_monitor(session, key, ref))
+
+    def _sight_changed(self, key: tuple[str, str], entry: Entry) -> None:
+        """A monitor is a person's, a right is a token's: one session may see what another one doesn't."""
+        for session in list(self.monitoring.get(key, ())):
+            if not session.person.sees(entry.queue, entry.division):
+                session.out_of_sight(key[1])
 
     async def _look_at_monitor(self, session: Session, key: tuple[str, str], ref: MonitorRef) -> None:
         """The board doesn't name it: the news may be older than the monitor, or its end was missed. The store knows."""

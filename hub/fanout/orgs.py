@@ -72,7 +72,7 @@ class Org:
         self.org = org
         self.changed = changed
         settings = node.settings
-        self.board = Board(org)
+        self.board = Board(org, mask=node.maskers.row)
 
         def queue(queue_id: str) -> tuple[str, str]:
             found = settings.queues[queue_id]

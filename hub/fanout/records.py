@@ -35,7 +35,12 @@ Forget = Callable[[str, str], Awaitable[None]]
 
 
 class Records:
-    """See the module. `on_erased` is called with organization and conversation before one is erased: for files of theirs."""
+    """
+    See the module.
+
+    `on_erased` are called with organization and conversation before one is erased, for what it has outside of the store;
+    each may be asked again, and raises OSError where it can't now.
+    """
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -100,13 +105,22 @@ class Records:
         else:
             await self.node.store.set_due("erase", [(org, conversation_id, at)])
 
-    async def erase(self, org: str, conversation_id: str, *, why: str = "retention", forget: bool = False) -> None:
-        """Everything that is kept under its name; see `RedisStore.erase`."""
-        for told in self.on_erased:
-            await told(org, conversation_id)
+    async def erase(self, org: str, conversation_id: str, *, why: str = "retention", forget: bool = False) -> bool:
+        """
+        Everything that is kept under its name; see `RedisStore.erase`.
+
+        False where what it has outside of the store can't be erased now: its record stays, so that it is found again.
+        """
+        try:
+            for told in self.on_erased:
+                await told(org, conversation_id)
+        except OSError as error:
+            log.warning("what a conversation has outside the store can't be erased: %s", error.strerror or type(error))
+            return False
         await self.node.store.erase(org, conversation_id, why=why, forget=forget)
         if org in self.node.orgs:
             self.node.orgs[org].board.drop(conversation_id)
+        return True
 
     # -- customers ---------------------------------------------------------------------------------------------------
 
@@ -167,8 +181,7 @@ class Records:
                 one.org, conversation_id
             ):
                 return False
-        await self.erase(one.org, conversation_id, why="customer", forget=True)
-        return True
+        return await self.erase(one.org, conversation_id, why="customer", forget=True)
 
     async def _clean(self, one: Erasure) -> None:
         places: dict[int, list[str]] = {}

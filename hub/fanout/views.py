@@ -14,6 +14,7 @@ of that tick with their next.
 Of a class with more rows than its limit those beyond it are sorted, too: when one leaves the window, the next is known.
 """
 
+import logging
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
@@ -27,6 +28,8 @@ from hub.domain.grants import EVERYTHING, Person
 from hub.fanout.board import Board, Bucket, Change, Entry, PersonRecord, compact, roles_of
 from hub.protocol.commands import SORT_FIELDS
 from hub.protocol.fields import ROWS_MAX, SEARCH_CHARS_MAX
+
+log = logging.getLogger(__name__)
 
 LIMIT_DEFAULT = 10_000
 TICKS_KEPT = 32  # of a class, apart; older ones are merged
@@ -605,7 +608,7 @@ class Conversations(ViewClass):
         return self._sorted_by(thing)
 
     def _row(self, thing: Entry) -> bytes:
-        return thing.away_row() if self._owner_is_away(thing) else thing.row
+        return thing.away_row() if self._owner_is_away(thing) else thing.shown
 
     def _owner_is_away(self, entry: Entry) -> bool:
         if not entry.supervised or entry.owner_user is None:
@@ -615,12 +618,16 @@ class Conversations(ViewClass):
 
 
 class Match:
-    """Whether a conversation passes scope, agent and text (not the state); `by_place`: nothing but the scope counts."""
+    """
+    Whether a conversation passes scope, agent and text (not the state); `by_place`: nothing but the scope counts.
 
-    __slots__ = ("_agent", "_agent_bytes", "_holds", "_text", "_text_bytes", "by_place")
+    The text is searched for in what is shown; `clear`: in everything, for those who answer.
+    """
 
-    def __init__(self, scope: Scope, wanted: Filter) -> None:
-        self._holds = scope.holds
+    __slots__ = ("_agent", "_agent_bytes", "_clear", "_holds", "_text", "_text_bytes", "by_place")
+
+    def __init__(self, scope: Scope, wanted: Filter, *, clear: bool = False) -> None:
+        self._holds, self._clear = scope.holds, clear
         self._agent, self._text = wanted.agent, wanted.text
         self.by_place = wanted.agent is None and wanted.text is None
         self._agent_bytes = (wanted.agent or "").encode()
@@ -636,16 +643,16 @@ class Match:
             return False
         if self._text is None:
             return True
-        row = entry.row
+        row = entry.row if self._clear else entry.shown
         # Most rows are told apart by their bytes; escapes and letters that fold to others need the text itself.
         if self._text_bytes and row.isascii() and b"\\" not in row and self._text_bytes not in row.lower():
             return False
-        return self._text in entry.text
+        return self._text in (entry.text if self._clear else entry.shown_text)
 
 
 def _looked_up(field: str) -> Callable[[Entry], Any]:
     """What a row states under a field that no entry keeps."""
-    return lambda entry: orjson.loads(entry.row).get(field)
+    return lambda entry: orjson.loads(entry.shown).get(field)  # an order tells what is behind a mask, too
 
 
 def shares(mine: frozenset[str], theirs: frozenset[str]) -> bool:
@@ -890,7 +897,7 @@ class Roster(ViewClass):
         self.user_id = user_id
         self._monitors = monitors
         everything = frozenset({EVERYTHING})  # what one takes part in needs no further right
-        self._match = Match(Scope(everything, everything, wanted), wanted)
+        self._match = Match(Scope(everything, everything, wanted), wanted, clear=not monitors)
         self._states = wanted.states
         self._ids: set[str] = set()
 
@@ -1130,7 +1137,12 @@ class Views:
         behind: list[ViewClass] = []
         for cls in list(self._dirty):
             if cls.has_notes() and any(view.seen is not None for view in cls.members):
-                cls.refresh()
+                try:
+                    cls.refresh()
+                except Exception:
+                    log.exception("a class of views failed")  # the others' viewers go on
+                    del self._dirty[cls]
+                    continue
             if any(view.seen not in (None, cls.tick) for view in cls.members):
                 behind.append(cls)
             elif not cls.has_notes():

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Protocol
 import orjson
 
 from hub.domain.grants import Person
+from hub.domain.masking import Masker
 from hub.protocol.cursor import format_cursor
 from hub.protocol.encode import encode_event, with_cursor
+from hub.service.masking import masked_event
 from hub.service.ports import StoredEntry
 from hub.service.snapshots import customer_message
 from hub.store.follow import Log
@@ -73,23 +75,36 @@ class Item:
     `before` is the tag of the entry before it, where it comes from the followed log.
     """
 
-    __slots__ = ("_change", "_customer", "_staff", "before", "entry", "topic")
+    __slots__ = ("_change", "_customer", "_staff", "_watchers", "before", "entry", "topic")
 
     def __init__(self, topic: Topic, entry: StoredEntry, before: str = "") -> None:
         self.topic = topic
         self.entry = entry
         self.before = before
         self._staff: bytes | None = None
+        self._watchers: bytes | None = None
         self._customer: bytes | None = None
         self._change: tuple[str, str, str, str] | None = None
 
     @property
     def staff_frame(self) -> bytes:
-        """For agents and supervisors."""
+        """For those who answer: agents, and a supervisor who has taken over."""
         if self._staff is None:
-            cursor = format_cursor(self.topic.epoch, self.entry.tag, self.entry.offset)
-            self._staff = with_cursor(self.entry.body, cursor.encode())
+            self._staff = self._with_cursor(self.entry.body)
         return self._staff
+
+    @property
+    def watchers_frame(self) -> bytes:
+        """For supervisors who only watch; the same as `staff_frame` where nothing in it is masked."""
+        if self._watchers is None:
+            masker = self.topic.masker
+            body = self.entry.body if masker is None else masked_event(self.entry.body, masker)
+            self._watchers = self.staff_frame if body is self.entry.body else self._with_cursor(body)
+        return self._watchers
+
+    def _with_cursor(self, body: bytes) -> bytes:
+        cursor = format_cursor(self.topic.epoch, self.entry.tag, self.entry.offset)
+        return with_cursor(body, cursor.encode())
 
     @property
     def customer_frame(self) -> bytes:
@@ -135,6 +150,7 @@ class Topic(Log):
         self.conversation_id = conversation_id
         self.epoch = ""
         self.name_visible = False
+        self.masker: Masker | None = None  # of the queue that it is in now
         self.last_tag = "0"  # of the entry before the next one
         self.sent: dict[bytes, float] = {}  # when some entries left this node, by tag
         self.watches: dict[Watch, None] = {}
@@ -144,6 +160,8 @@ class Topic(Log):
         """A stored entry, to everybody who may see it."""
         item = Item(self, parsed_entry(offset, tag, header, body), self.last_tag)
         self.last_tag = item.entry.tag
+        if body.startswith(b'{"event":"conversation.transferred"'):
+            self.masker = self.node.maskers.of(orjson.loads(body)["data"]["queue"])
         for watch in list(self.watches):
             watch.offer(item)
         if tag in self.sent:
@@ -185,6 +203,11 @@ class Watch:
     def idle(self) -> bool:
         """True where it has no right to anything."""
         return self.monitor_id is None and self.participant_id is None and not self.customer
+
+    @property
+    def answers(self) -> bool:
+        """True where it is of somebody who reads everything, because they answer."""
+        return self.participant_id is not None or self.listener.person.role == "agent"
 
     def hold(self) -> None:
         """Let entries wait from now on."""
@@ -248,7 +271,7 @@ class Watch:
                 self.listener.sender_changed(item)
             return
         if self.sees(item.entry):
-            self.listener.send(item.staff_frame)
+            self.listener.send(item.staff_frame if self.answers else item.watchers_frame)
         event, participant_id, user_id, purpose = item.change
         if event:
             self._rights_change(event, participant_id, user_id, purpose)

@@ -48,5 +48,7 @@ HTTP_STATUS: Mapping[str, int] = MappingProxyType(
         "too_large": 413,
         "rate_limited": 429,
         "store_unavailable": 503,
+        "file_refused": 422,
+        "unknown_file": 404,
     }
 )

@@ -26,6 +26,7 @@ from hub.protocol.fields import (
     SaidText,
     Search,
     Secret,
+    SentUrl,
     Subject,
     Text,
     Token,
@@ -163,6 +164,18 @@ class MonitorRelease(Changing, frozen=True, kw_only=True, forbid_unknown_fields=
     reason: Reason
 
 
+class MessageReveal(Command, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="message.reveal"):
+    """
+    Read one message of the monitored conversation without masks; the reason goes to the ledger.
+
+    No `req`: its answer is kept nowhere, and each one stands in the ledger.
+    """
+
+    conversation_id: Id
+    message_id: Id
+    reason: Reason
+
+
 class TakeoverPrepare(Changing, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="takeover.prepare"):
     """Ask what a takeover would do, and for the token that confirms it."""
 
@@ -199,13 +212,24 @@ class Attachment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 Attachments = Annotated[tuple[Attachment, ...], Meta(max_length=ATTACHMENTS_MAX)]
 
 
+class SentFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file that was uploaded to this conversation, named as the hub keeps it whatever is said here; or a link elsewhere."""
+
+    url: SentUrl
+    name: OptionalLabel = ""
+    mime: Mime = "application/octet-stream"
+
+
+SentFiles = Annotated[tuple[SentFile, ...], Meta(max_length=ATTACHMENTS_MAX)]
+
+
 class MessageSend(Changing, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="message.send"):
     """Say something. The same `client_message_id` by the same user gets the first `ok` again."""
 
     conversation_id: Id
     text: SaidText
     client_message_id: Id
-    attachments: Attachments = ()
+    attachments: SentFiles = ()
 
     def __post_init__(self) -> None:
         """
@@ -320,6 +344,7 @@ ENDPOINT_COMMANDS: dict[str, tuple[type[Struct], ...]] = {
         MonitorStart,
         MonitorStop,
         MonitorRelease,
+        MessageReveal,
         TakeoverPrepare,
         TakeoverConfirm,
         TakeoverCancel,

@@ -206,14 +206,21 @@ def openapi() -> Json:
         *_PLATFORM_EVENTS,
         types.EventResults,
         types.TicketAnswer,
+        types.SessionAnswer,
+        types.SignOutAnswer,
         types.RevocationRequest,
         types.ErasureRequest,
         types.ErasureAnswer,
         types.Nothing,
+        types.OutboxAction,
+        types.OutboxList,
         types.ConversationList,
         types.ConversationDetail,
         types.Transcript,
         types.Timeline,
+        types.FileKept,
+        types.FileLimits,
+        types.FileLink,
         types.ErrorAnswer,
     ]
     components = schemas(used)
@@ -242,6 +249,14 @@ def _paths() -> Json:
         "/v1/tickets": {
             "post": _operation("createTicket", "A single-use ticket (30 s) for a browser's hello.", types.TicketAnswer)
         },
+        "/v1/session": {
+            "get": _operation(
+                "getSession", "Who has signed in with this browser; only with `[sign_in]`.", types.SessionAnswer
+            )
+        },
+        "/v1/sign-out": {
+            "post": _operation("signOut", "End this browser's session; only with `[sign_in]`.", types.SignOutAnswer)
+        },
         "/v1/revocations": {
             "post": _operation("revoke", "Close the sockets of a person or a token (role admin).", types.Nothing)
             | {"requestBody": _body(_ref(types.RevocationRequest))}
@@ -254,6 +269,7 @@ def _paths() -> Json:
             "get": _operation("getErasure", "How far an erasure is (role admin).", types.ErasureAnswer)
             | {"parameters": [_parameter("id", "the erasure's id", "path")]}
         },
+        **_channel_paths(),
         "/v1/conversations": {
             "get": _operation(
                 "listConversations", "Conversations that the token's queues allow.", types.ConversationList
@@ -277,14 +293,84 @@ def _paths() -> Json:
             "get": _operation("getTimeline", "Who did what when, as segments.", types.Timeline)
             | {"parameters": identified}
         },
+        **_file_paths(),
         "/healthz": {"get": _plain("health", "The process is alive.", "application/json")},
         "/readyz": {
             "get": _plain("ready", "The store is reachable and the node isn't draining.", "application/json", 503)
         },
-        "/metrics": {"get": _plain("metrics", "Figures for Prometheus; role admin, or its own address.", "text/plain")},
-        "/": {"get": _plain("console", "The supervisor console.", "text/html")},
-        "/desk": {"get": _plain("desk", "The agent desk.", "text/html")},
-        "/messenger": {"get": _plain("messenger", "The web messenger.", "text/html")},
+        "/metrics": {
+            "get": _plain("metrics", "Figures for Prometheus; role admin, or its own address.", "text/plain")
+            | {"security": [{"token": []}, {}]}
+            | {
+                "responses": {
+                    "200": {"description": "Yes.", "content": {"text/plain": {}}},
+                    **_refusals(401, 403, 429, 503),
+                }
+            }
+        },
+        "/": {"get": _page("console", "The supervisor console.")},
+        "/desk": {"get": _page("desk", "The agent desk.")},
+        "/messenger": {"get": _page("messenger", "The web messenger.")},
+    }
+
+
+def _file_paths() -> Json:
+    file_id = _parameter("id", "the file's id", "path")
+    sent = [
+        _parameter("conversation_id", "where the file belongs; a customer's is their token's", "query"),
+        _parameter("x-file-name", "the file's name, percent-encoded UTF-8", "header") | {"required": True},
+    ]
+    upload = _operation("uploadFile", "Keep a file for a message of this conversation.", types.FileKept)
+    until = _parameter("until", "when a link is over", "query", {"type": "integer"})
+    opened = [
+        file_id,
+        _parameter("name", "the file's name", "path"),
+        until,
+        _parameter("sign", "a link's proof", "query"),
+    ]
+    fetch = _operation("getFile", "The file as a download, by token or by link.", types.ErrorAnswer)
+    fetch["responses"]["200"] = {"description": "The file.", "content": {"*/*": {}}}
+    return {
+        "/v1/files": {
+            "get": _operation("fileLimits", "What may be uploaded.", types.FileLimits),
+            "post": upload | {"parameters": sent, "requestBody": {"required": True, "content": {"*/*": {}}}},
+        },
+        "/v1/files/{id}/link": {
+            "post": _operation("linkFile", "An address that opens the file for a minute.", types.FileLink)
+            | {"parameters": [file_id]}
+        },
+        "/v1/files/{id}/{name}": {"get": fetch | {"parameters": opened, "security": [{"token": []}, {}]}},
+    }
+
+
+def _channel_paths() -> Json:
+    """Providers' own requests, and what waits for them or was given up."""
+    named = [_parameter("id", "the action's id", "path")]
+    connector = _parameter("connector", "id of a configured connector", "path")
+    receive = _operation("receive", "A provider's request, as its adapter understands it.", types.EventResults)
+    received = {"parameters": [connector], "security": []}
+    filters = {
+        "connector": "id of a configured connector",
+        "state": "waiting or dead",
+        "limit": "1 to 1,000; default 100",
+    }
+    listed = {"parameters": [_parameter(name, words, "query") for name, words in filters.items()]}
+    one = _operation("getOutboxAction", "One action that waits or was given up.", types.OutboxAction)
+    return {
+        "/v1/channels/{connector}": {"post": receive | received},
+        "/v1/outbox": {
+            "get": _operation("listOutbox", "Actions that wait, or were given up (role admin).", types.OutboxList)
+            | listed
+        },
+        "/v1/outbox/{id}": {
+            "get": one | {"parameters": named},
+            "delete": _operation("dropOutboxAction", "Give it up now; of a dead letter: forget it.", types.Nothing)
+            | {"parameters": named},
+        },
+        "/v1/outbox/{id}/retry": {
+            "post": _operation("retryOutboxAction", "Try it now; a dead letter: once more, at the end.", types.Nothing)
+            | {"parameters": named}
+        },
     }
 
 
@@ -317,11 +403,21 @@ def _post_events() -> Json:
 def _operation(name: str, summary: str, answer: Any) -> Json:
     errors = sorted({400, *HTTP_STATUS.values()} - {409})
     responses: Json = {"200": {"description": "Done.", "content": {"application/json": {"schema": _ref(answer)}}}}
-    for status in errors:
+    return {"operationId": name, "summary": summary, "responses": responses | _refusals(*errors)}
+
+
+def _refusals(*statuses: int) -> Json:
+    refused: Json = {}
+    for status in statuses:
         codes = sorted(code for code, its in HTTP_STATUS.items() if its == status)
         content = {"application/json": {"schema": _ref(types.ErrorAnswer)}}
-        responses[str(status)] = {"description": f"Refused: {', '.join(codes)}.", "content": content}
-    return {"operationId": name, "summary": summary, "responses": responses}
+        refused[str(status)] = {"description": f"Refused: {', '.join(codes)}.", "content": content}
+    return refused
+
+
+def _page(name: str, summary: str) -> Json:
+    page = _plain(name, summary, "text/html")
+    return page | {"responses": page["responses"] | _refusals(429)}
 
 
 def _plain(name: str, summary: str, media_type: str, other: int | None = None) -> Json:

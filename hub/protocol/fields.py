@@ -18,7 +18,7 @@ REASON_CHARS_MAX = 1_024
 LABEL_CHARS_MAX = 256
 SUBJECT_CHARS_MAX = 1_024
 SEARCH_CHARS_MAX = 256
-TOKEN_CHARS_MAX = 32_768
+TOKEN_CHARS_MAX = 65_536  # a whole frame: one that is too long is for the edge to refuse, as `unauthenticated`
 SECRET_CHARS_MAX = 1_024
 CURSOR_CHARS_MAX = 256
 URL_CHARS_MAX = 2_048
@@ -35,6 +35,9 @@ ID_PATTERN = rf"^[A-Za-z0-9_.:-]{{1,{ID_CHARS_MAX}}}\Z"
 LINE_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*\Z"
 TEXT_PATTERN = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*\Z"
 URL_PATTERN = r"^https?://[^\x00-\x20\x7f-\x9f\"<>\\^`{|}]+\Z"
+SENT_URL_PATTERN = (
+    r"^(/v1/files/fil_[0-3][0-9a-f][0-9a-z]{20}/[A-Za-z0-9_.~%-]+|https?://[^\x00-\x20\x7f-\x9f\"<>\\^`{|}]+)\Z"
+)
 MIME_PATTERN = r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(; ?[A-Za-z0-9_.+-]+=[A-Za-z0-9_.+-]+)*\Z"
 
 PATTERN_WORDS = {
@@ -42,6 +45,7 @@ PATTERN_WORDS = {
     LINE_PATTERN: "one line of text without control characters",
     TEXT_PATTERN: "text without control characters other than newline, tab and carriage return",
     URL_PATTERN: "an http or https address",
+    SENT_URL_PATTERN: "an http or https address, or a file's as `POST /v1/files` answered it",
     MIME_PATTERN: "a media type like `image/png`",
 }
 
@@ -65,6 +69,7 @@ Token = Annotated[str, Meta(max_length=TOKEN_CHARS_MAX)]
 Secret = Annotated[str, Meta(max_length=SECRET_CHARS_MAX)]
 CursorText = Annotated[str, Meta(max_length=CURSOR_CHARS_MAX)]
 Url = Annotated[str, Meta(pattern=URL_PATTERN, max_length=URL_CHARS_MAX)]
+SentUrl = Annotated[str, Meta(pattern=SENT_URL_PATTERN, max_length=URL_CHARS_MAX)]
 Mime = Annotated[str, Meta(pattern=MIME_PATTERN, max_length=MIME_CHARS_MAX)]
 
 

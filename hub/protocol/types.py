@@ -179,7 +179,11 @@ else:  # msgspec takes one typed dictionary per union, so the schema is told apa
 
 
 class MessageBody(TypedDict):
-    """A message. What is sent to a customer has `sender` instead of `participant_id` and `purpose`."""
+    """
+    A message. What is sent to a customer has `sender` instead of `participant_id` and `purpose`.
+
+    `masked`: true where something in it is masked, which only supervisors who watch see.
+    """
 
     message_id: str
     participant_id: NotRequired[str | None]
@@ -187,13 +191,16 @@ class MessageBody(TypedDict):
     sender: NotRequired[Sender]
     text: str
     attachments: list[AttachmentRef]
+    masked: NotRequired[bool]
 
 
 class SnapshotMessage(MessageBody):
-    """A message of the past, with its time and its last receipt's status."""
+    """A message of the past, with its time and its last receipt's status; `reason`, to staff, where that is `failed`."""
 
     at: int
+    offset: NotRequired[int]
     status: NotRequired[ReceiptStatus]
+    reason: NotRequired[str | None]
 
 
 class Snapshot(TypedDict):
@@ -265,10 +272,11 @@ class TypingShown(TypedDict):
 
 
 class PanelUpdatedData(TypedDict):
-    """A panel's content; null: removed."""
+    """A panel's content; null: removed. `masked`: as in a message."""
 
     panel: str
     content: Any
+    masked: NotRequired[bool]
 
 
 class ParticipantConnectedData(TypedDict):
@@ -461,6 +469,13 @@ class MonitorOk(TypedDict):
     durable: NotRequired[bool]
 
 
+class RevealedOk(TypedDict):
+    """The message without masks, for the session that asked."""
+
+    message: SnapshotMessage
+    durable: NotRequired[bool]
+
+
 class ConsequenceWrapup(TypedDict):
     """The wrap-up that a takeover asks for."""
 
@@ -558,6 +573,28 @@ class TicketAnswer(TypedDict):
     expires_at: int
 
 
+class SignedInUser(TypedDict):
+    """Whoever has signed in with a browser."""
+
+    id: str
+    name: str
+
+
+class SessionAnswer(TypedDict):
+    """A browser's session; `user` is null, and nothing else is there, where nobody has signed in."""
+
+    user: SignedInUser | None
+    role: NotRequired[str]
+    session: NotRequired[str]
+    expires_at: NotRequired[int]
+
+
+class SignOutAnswer(TypedDict):
+    """Where the browser ends its session at the identity provider; null where it needn't or can't."""
+
+    redirect: str | None
+
+
 class RevocationRequest(TypedDict):
     """Whom, or which token, to cut off: exactly one of both."""
 
@@ -581,6 +618,33 @@ class ErasureAnswer(TypedDict):
     asked_at: int
     done_at: int | None
     files_rewritten: bool
+
+
+class OutboxAction(TypedDict):
+    """
+    An action that waits for its provider, or was given up; nothing of what it says. Times are Unix milliseconds.
+
+    `tries` made so far, `reason` of the last one; `next_at` and how many wait `behind` it (waiting), `failed_at` (dead).
+    """
+
+    state: Literal["waiting", "dead"]
+    id: str
+    conversation_id: str
+    connector: str
+    type: str
+    at: int
+    tries: int
+    reason: str
+    next_at: int | None
+    failed_at: int | None
+    behind: int
+
+
+class OutboxList(TypedDict):
+    """Actions of the organization's connectors; `more`: there are more than were asked for."""
+
+    actions: list[OutboxAction]
+    more: bool
 
 
 class ConversationList(TypedDict):
@@ -628,6 +692,8 @@ class TranscriptEntry(TypedDict):
     purpose: NotRequired[Purpose]
     text: NotRequired[str]
     attachments: NotRequired[list[AttachmentRef]]
+    status: NotRequired[ReceiptStatus]
+    reason: NotRequired[str | None]
     takeover_id: NotRequired[str]
     queue: NotRequired[str]
 
@@ -636,6 +702,31 @@ class Transcript(TypedDict):
     """Entries by offset; older ones with `before` set to the first's offset."""
 
     entries: list[TranscriptEntry]
+
+
+class FileKept(TypedDict):
+    """A file that was uploaded; `url`, `name` and `mime` are the attachment to send."""
+
+    file_id: str
+    url: str
+    name: str
+    mime: str
+    bytes: int
+
+
+class FileLimits(TypedDict):
+    """What may be uploaded; `types` has the endings of names by media type."""
+
+    bytes_max: int
+    files_per_conversation: int
+    types: dict[str, list[str]]
+
+
+class FileLink(TypedDict):
+    """An address that opens a file until a time."""
+
+    url: str
+    expires_at: int
 
 
 class Segment(TypedDict):
@@ -731,6 +822,7 @@ OK_SHAPES: MappingProxyType[str, Any] = MappingProxyType(
         "hello": HelloOk,
         "view.subscribe": SubscribedOk,
         "monitor.start": MonitorOk,
+        "message.reveal": RevealedOk,
         "takeover.prepare": PreparedOk,
         "takeover.confirm": TakenOverOk,
         "message.send": MessageOk,

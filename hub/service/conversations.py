@@ -6,6 +6,7 @@ decide again; a conflict with another node brings what to decide on next, withou
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -61,6 +62,7 @@ class Conversations:
         self._tag = tag
         self._keys = settings.ledger
         self._turns: dict[tuple[str, str, bool], _Turn] = {}
+        self.committed: Counter[type[e.Event]] = Counter()  # what came about by this node, since its start
 
     def configured(self, situation: Situation) -> Situation:
         """The situation with what the configuration says about its queue and channel."""
@@ -153,6 +155,7 @@ class Conversations:
                 result = await self._store.commit(commit, lane=lane)
                 match result:
                     case Committed():
+                        self.committed.update(map(type, events))
                         return Done(said, events, before, after, result, loaded)
                     case Conflict():
                         loaded = result.loaded

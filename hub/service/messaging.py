@@ -1,14 +1,19 @@
 """What people in a conversation do without changing its state: speak, type, keep a draft, confirm that they read."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import orjson
 
 from hub.domain.conversation import Conversation, Participant
 from hub.domain.decide import speaker, stale_owner, unknown, visible
 from hub.domain.errors import Refused
+from hub.domain.files import FileMeta, unknown_file
 from hub.domain.grants import Person
-from hub.protocol.commands import DraftUpdate, MessageSend, ReceiptSend, Typing
+from hub.protocol.commands import Attachment, DraftUpdate, MessageSend, ReceiptSend, Typing
 from hub.protocol.encode import encode_event
 from hub.service.conversations import Conversations
+from hub.service.file_links import file_url, split_url
 from hub.service.ids import Ids, id_hash
 from hub.service.ingest import receipt_body, refusal_of, said
 from hub.service.ports import Append, Appended, ConversationStore
@@ -16,20 +21,31 @@ from hub.service.ports import Append, Appended, ConversationStore
 REPORTS_MAX_MS = 24 * 3600 * 1000  # how long after a message its delivery reports are understood
 
 
-class Messaging:
-    """Appends by people (platforms have `Ingest`)."""
+class KeptFiles(Protocol):
+    """What sending needs to know of files."""
 
-    def __init__(self, store: ConversationStore, conversations: Conversations, ids: Ids) -> None:
+    async def kept(self, org: str, conversation_id: str, file_ids: Sequence[str]) -> list[FileMeta | None]:
+        """The files of this conversation, in the order asked; None where it has no such one."""
+
+
+class Messaging:
+    """Appends by people (platforms have `Ingest`). Without `files` nobody can attach any."""
+
+    def __init__(
+        self, store: ConversationStore, conversations: Conversations, ids: Ids, files: KeptFiles | None = None
+    ) -> None:
         self._store = store
         self._conversations = conversations
         self._ids = ids
+        self._files = files
 
     async def send(self, person: Person, conversation_id: str, command: MessageSend) -> str:
         """
         Say something as the owner or as the customer; the message's id, the same for the same `client_message_id`.
 
         Raises:
-            Refused: `conversation_ended` or `stale_owner` (with the text as `draft`), or as any command.
+            Refused: `conversation_ended` or `stale_owner` (with the text as `draft`), `unknown_file` for a file that
+                isn't one of this conversation, or as any command.
         """
         parts = (person.role, person.user_id, command.client_message_id)
         message_id = self._ids.stable("msg", person.org, conversation_id, *parts)
@@ -44,7 +60,9 @@ class Messaging:
         except Refused as error:
             # Asked all the same, under a guard that never holds: a repeat of what was said in time is no refusal.
             refused = error
-        append = self._message(conversation, who, owner, command, message_id, situation.now_ms, name_visible)
+        files = await self._attached(person.org, conversation_id, command) if command.attachments else ()
+        content = said(command.text, files)
+        append = self._message(conversation, who, owner, content, message_id, situation.now_ms, name_visible)
         if append.action:  # before, so that no report comes for a message that nobody knows
             await self._store.point(message_id, person.org, conversation_id, REPORTS_MAX_MS)
         answer = (await self._store.append([append]))[0]
@@ -52,12 +70,31 @@ class Messaging:
             return message_id
         raise with_draft(refused or await self._why(answer, person, conversation_id), command.text)
 
+    async def _attached(self, org: str, conversation_id: str, command: MessageSend) -> tuple[Attachment, ...]:
+        """
+        The attachments: files as the hub knows them (name and type were checked when they came), links as they were given.
+
+        Raises Refused `unknown_file` for a file that isn't this conversation's.
+        """
+        ids = [found[0] for one in command.attachments if (found := split_url(one.url)) is not None]
+        kept = await self._files.kept(org, conversation_id, ids) if ids and self._files is not None else ()
+        known = {
+            one.file_id: Attachment(url=file_url(one), name=one.name, mime=one.mime) for one in kept if one is not None
+        }
+        if not known.keys() >= set(ids):
+            raise unknown_file()
+        return tuple(
+            Attachment(url=one.url, name=one.name, mime=one.mime) if found is None else known[found[0]]
+            for one in command.attachments
+            for found in [split_url(one.url)]
+        )
+
     def _message(
         self,
         conversation: Conversation,
         who: Participant,
         owner: str,
-        command: MessageSend,
+        content: bytes,
         message_id: str,
         now_ms: int,
         name_visible: bool,
@@ -68,7 +105,6 @@ class Messaging:
             now_ms,
             message_id.encode(),
         )
-        content = said(command.text, command.attachments)
         action = b""
         if conversation.connector and who.purpose != "customer":
             sender = orjson.dumps({"name": who.name if name_visible else None})

@@ -16,7 +16,15 @@ from hub.service.codec import encode_state, ledger_field, ledger_value, spoken_a
 from hub.service.ports import Commit, Loaded, Request
 
 # Decisions that look at the monitor without touching it: a monitor that starts meanwhile must make them decide again.
-_READ_MONITOR = (e.ParticipantDisconnected, e.ConversationTransferred, e.ConversationEnded, e.TakenOver)
+_READ_MONITOR = (
+    e.ParticipantDisconnected,
+    e.ConversationTransferred,
+    e.ConversationEnded,
+    e.TakenOver,
+    e.MessageRevealed,
+)
+# What no screen's row tells.
+_OFF_BOARD = (e.TakeoverPrepared, e.TakeoverCancelled, e.MessageRevealed)
 _WRITE_MONITOR = (
     e.MonitorStarted,
     e.MonitorJoined,
@@ -66,8 +74,10 @@ def plan_commit(
         sets.append((ledger_field(chain), ledger_value(head)))
     number = int(loaded.version.partition(".")[0] or 0) + 1
     due, due_drop = _due(before, after)
-    lapsed = any(isinstance(one, e.MonitorEnded) and one.reason == "lease_expired" for one in events)
-    on_board = any(not isinstance(one, (e.TakeoverPrepared, e.TakeoverCancelled)) for one in events)
+    # A transfer is a fact, however a monitor stands; what ends only because nobody renewed it waits for the lease's end.
+    moved = any(isinstance(one, e.ConversationTransferred) for one in events)
+    lapsed = not moved and any(isinstance(one, e.MonitorEnded) and _nobody_renewed(one) for one in events)
+    on_board = any(not isinstance(one, _OFF_BOARD) for one in events)
     return Commit(
         org=conversation.org,
         conversation_id=conversation.conversation_id,
@@ -155,6 +165,11 @@ def check_room(conversation: Conversation, bytes_max: int) -> None:
     if size > limit:
         details = {"bytes": size, "bytes_max": limit}
         raise Refused("too_large", "Too many participants for one conversation.", details)
+
+
+def _nobody_renewed(ended: e.MonitorEnded) -> bool:
+    by_itself = ended.reason == "permission_lost" and not ended.monitor.alive(ended.at)
+    return ended.reason == "lease_expired" or by_itself
 
 
 def encode_action(action: Action, conversation_id: str, action_id: str) -> bytes:

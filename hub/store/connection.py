@@ -64,7 +64,10 @@ class Unknown(Exception):
 
 
 class ReplyError(Exception):
-    """The server's error answer, as it stands."""
+    """The server's error answer, as it stands but for the arguments that it quotes of a command it doesn't know."""
+
+    def __init__(self, answer: str = "") -> None:
+        super().__init__(answer.partition(", with args beginning with")[0])
 
     @property
     def code(self) -> str:

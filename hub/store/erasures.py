@@ -98,8 +98,7 @@ class Erasures:
         key = self._place(id)
         fields = {"org": org, "customer": customer_id, "state": FINDING, "erased": "0", "asked_at": str(now)}
         flat = [part.encode() for pair in fields.items() for part in pair]
-        await self._ask(key, b"PERSIST", key)
-        await self._ask(key, b"HDEL", key, b"done_at", b"rewritten", b"conversations")
+        await self._ask(key, b"UNLINK", key)  # an earlier one's, which is kept for a while only
         await self._ask(key, b"HSET", key, *flat)
         await self._ask(self._running, b"SADD", self._running, id.encode())
 

@@ -200,7 +200,7 @@ class Ledger:
             part = places[start : start + 16]
             keys = [self.store.keys.base(p) + index for p, index in part]
             members = await self.store.many(
-                self.store.primaries.call("commit", key, b"ZRANGE", key, b"0", b"-1") for key in keys
+                self.store.primaries.call("commit", key, b"ZREVRANGE", key, b"0", b"-1") for key in keys
             )
             for (p, _), found in zip(part, members, strict=True):
                 for member in found:

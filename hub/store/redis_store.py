@@ -18,6 +18,7 @@ from hub.domain.errors import Refused
 from hub.domain.ledger import CHAIN_STATE, Head, chained, ledger_name
 from hub.service.codec import decode_loaded
 from hub.service.history import Listed
+from hub.service.ids import secret_hash
 from hub.service.ports import (
     Append,
     Appended,
@@ -39,7 +40,8 @@ from hub.store.topology import Primaries
 _LUA = Path(__file__).with_name("lua")
 
 
-def _script(name: str) -> Script:
+def load_script(name: str) -> Script:
+    """The script of that name in `lua/`."""
     return Script(name, (_LUA / f"{name}.lua").read_bytes())
 
 
@@ -49,7 +51,7 @@ REWRITE_IDS = 20  # conversations taken out of a board's log at once: it looks f
 UNPROVEN_MS = 1_000  # silence of a resumed socket after which its client hasn't got the new secret
 
 APPEND, COMMIT, RENEW, CUT, SNAPSHOT, CLAIM, REPORT, PERSON, RESUME, SESSION, BEAT, *_OF_RECORDS = SCRIPTS = tuple(
-    _script(name)
+    load_script(name)
     for name in (
         "append", "commit", "renew", "cut", "snapshot", "claim", "report", "person", "resume", "session", "beat",
         "seal", "erase", "rewrite", "seen",
@@ -363,6 +365,8 @@ class RedisStore:
         self, org: str, conversation_id: str, *, before: int | None, count: int
     ) -> list[StoredEntry]:
         """Entries before an offset (exclusive; None: the newest), newest first."""
+        if before == 0:
+            return []  # "(0-0" is no interval to the engine
         p = partition(org, conversation_id)
         key = self.keys.transcript(p, org, conversation_id)
         end = b"+" if before is None else b"(%d-0" % before
@@ -391,6 +395,7 @@ class RedisStore:
             loaded = await self.load(org, conversation_id)
             conversation = loaded.situation.conversation
             connector = conversation.connector if conversation is not None else ""
+            await self._forget_deliveries(p, member, org, connector)
             told = {
                 "what": "conversation.erased",
                 "at": loaded.situation.now_ms,
@@ -411,6 +416,15 @@ class RedisStore:
                 return
         raise store_unavailable("none")
 
+    async def _forget_deliveries(self, p: int, member: bytes, org: str, connector: str) -> None:
+        """What is known of tries to send its actions, dead letters too; before its record, so that a crash loses no trace."""
+        base = self.keys.base(p)
+        dead = base + b"dead:" + member
+        letters = [member + b" " + id_ for id_ in pairs(await self.call("commit", base, b"HGETALL", dead))]
+        if letters:
+            await self.call("commit", base, b"ZREM", base + b"deads:" + f"{org}/{connector}".encode(), *letters)
+        await self.call("commit", base, b"UNLINK", dead, base + b"try:" + member, base + b"back:" + member)
+
     async def rewrite_board(self, p: int, org: str, conversation_ids: Sequence[str]) -> None:
         """Take rows of erased conversations out of the board's log; positions stay. Idempotent."""
         key = self.keys.board(p, org)
@@ -421,7 +435,7 @@ class RedisStore:
     async def has_actions(self, org: str, conversation_id: str) -> bool:
         """True where the platform hasn't reported everything yet."""
         key = self.keys.actions(partition(org, conversation_id), org, conversation_id)
-        return bool(await self.call("commit", key, b"EXISTS", key))
+        return bool(await self.call("commit", key, b"LLEN", key))
 
     async def note_first_shown(self, org: str, conversation_id: str, monitor_id: str, offset: int) -> None:
         """The oldest entry that a monitor was shown; nothing where it is over, or where that is known."""
@@ -729,23 +743,28 @@ class RedisStore:
         """The claims behind a ticket, once."""
         key = self._ticket_key(ticket)
         claims: bytes | None = await self.call("commit", key, b"GETDEL", key)
+        if claims is None:  # made by a node of an earlier version, which kept it as it is
+            plain = self.keys.base(partition("", ticket)) + b"ticket:" + ticket.encode()
+            claims = await self.call("commit", plain, b"GETDEL", plain)
         return claims
 
     def _ticket_key(self, ticket: str) -> bytes:
-        return self.keys.base(partition("", ticket)) + b"ticket:" + ticket.encode()
+        """By its hash: whoever reads the store doesn't get in with it."""
+        return self.keys.base(partition("", ticket)) + b"ticket:" + secret_hash(ticket).encode()
 
     async def revoke(self, org: str, kind: str, value: str, at_ms: int) -> None:
         """Remember that tokens of a `sub` issued until now, or the token of a `jti`, are void."""
-        key = self._revoked_key()
+        key = self.revoked_key()
         await self.call("commit", key, b"HSET", key, f"{org}/{kind}/{value}".encode(), b"%d" % at_ms)
 
     async def revoked(self) -> dict[str, int]:
         """All revocations: `<org>/<sub|jti>/<value>` to when."""
-        key = self._revoked_key()
+        key = self.revoked_key()
         reply = await self.call("commit", key, b"HGETALL", key)
         return {name.decode(): int(at) for name, at in pairs(reply).items()}
 
-    def _revoked_key(self) -> bytes:
+    def revoked_key(self) -> bytes:
+        """Hash: all revocations."""
         return self.keys.base(0) + b"revoked"
 
     async def beat(self, node: str) -> list[str]:

@@ -18,6 +18,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -94,7 +95,8 @@ def parse_url(url: str) -> Address:
 
     def login(db: str) -> Login:
         if not db.isdigit():
-            raise ValueError(f"store URL: database {db!r} is not a number")
+            # Nothing is quoted: behind a `/` or `:` that wasn't encoded stands a part of the password.
+            raise ValueError("store URL: the database is not a number; in user and password encode what isn't a letter")
         return Login(unquote(username), unquote(password), int(db), tls)
 
     if scheme == "unix":
@@ -542,14 +544,31 @@ def _endpoint(text: str, default_port: int) -> Endpoint:
     if not colon:
         host, port = text, str(default_port)
     if not port.isdigit():
-        raise ValueError(f"store URL: port {port!r} is not a number")
+        raise ValueError("store URL: the port is not a number; in user and password encode what isn't a letter")
     return Endpoint(host.strip("[]") or "localhost", int(port))
 
 
 def _tls(query: dict[str, str]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=query.get("ssl_ca_certs"))
-    if query.get("ssl_cert_reqs") == "none":
+    context = ssl.create_default_context(cafile=_readable(query, "ssl_ca_certs"))
+    reqs = query.get("ssl_cert_reqs", "required")
+    if reqs not in ("required", "none"):
+        raise ValueError("store URL: ssl_cert_reqs is neither required nor none")
+    if reqs == "none":
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if "ssl_certfile" in query:
-        context.load_cert_chain(query["ssl_certfile"], query.get("ssl_keyfile"))
+    if certificate := _readable(query, "ssl_certfile"):
+        try:
+            context.load_cert_chain(certificate, _readable(query, "ssl_keyfile"), password="")
+        except ssl.SSLError as error:
+            raise ValueError(f"store URL: ssl_certfile and ssl_keyfile can't be used ({error.reason})") from None
     return context
+
+
+def _readable(query: dict[str, str], name: str) -> str | None:
+    """The file that an option names, None where it isn't given. Raises ValueError where it can't be read."""
+    if name not in query:
+        return None
+    try:
+        with Path(query[name]).open("rb"):
+            return query[name]
+    except OSError as error:
+        raise ValueError(f"store URL: {name} {query[name]} can't be read: {error.strerror}") from None

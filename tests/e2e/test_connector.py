@@ -5,6 +5,7 @@ import contextlib
 import pytest
 
 from tests.support.centre import Centre, Connector, confirm, participant, sender_name
+from tests.support.files import uploaded
 from tests.support.socket import HubError, eventually
 
 
@@ -252,10 +253,11 @@ async def test_the_customers_end_goes_out(centre: Centre) -> None:
 
 
 async def test_attachments_go_out(centre: Centre) -> None:
-    """What the owner attaches reaches the platform and the customer as it was given."""
+    """What the owner attaches reaches the platform and the customer: a file as it was uploaded, a link as it was given."""
     platform, story, agent = await centre.connector(), await centre.story(), await centre.agent("max")
     customer = await centre.customer(story.id)
-    files = [{"url": "https://files.example/1.pdf", "name": "1.pdf", "mime": "application/pdf"}]
+    link = {"url": "https://files.example/1.pdf", "name": "1.pdf", "mime": "application/pdf"}
+    files = [link, await uploaded(centre, centre.token("max", "agent"), story.id)]
     await agent.command(
         "message.send", conversation_id=story.id, text="See", client_message_id="d_1", attachments=files
     )

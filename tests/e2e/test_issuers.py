@@ -37,7 +37,7 @@ async def issued(tmp_path: Path) -> AsyncIterator[Centre]:
     """A hub that takes tokens of an issuer beside its own."""
     keys = tmp_path / "jwks.json"
     keys.write_text(jwks())
-    config = CONFIG + f'\n[[issuers]]\nissuer = "{ISSUER}"\njwks_file = "{keys}"\n'
+    config = CONFIG + f'\n[[issuers]]\nissuer = "{ISSUER}"\njwks_file = "{keys}"\norganizations = ["*"]\n'
     hub = HubProcess(tmp_path / "hub", config=config)
     await asyncio.to_thread(hub.start)
     centre = Centre(hub)

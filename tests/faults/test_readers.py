@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,11 +14,11 @@ from tests.support.processes import CONFIG, HubProcess, StoreProcess
 from tests.support.socket import Socket, eventually
 from tests.support.view import View
 
-READERS = int(os.environ.get("SOAK_READERS", "100"))
-TABS = 20  # of one supervisor; one in five of them is stuck
+READERS = int(os.environ.get("SOAK_READERS", "1000"))
+TABS = 20  # of one supervisor
 MESSAGES = 16
 # With the limit below half of them fit into a stuck socket: they must overflow it before its silence is noticed, in 5 s.
-TEXT = "x" * 50_000
+LONG = "x" * 50_000
 EVENTS_AT_ONCE = 15  # a body has a megabyte at most
 OUT_S = 10.0
 
@@ -25,7 +26,7 @@ OUT_S = 10.0
 @pytest.fixture
 def small_buffers(store: StoreProcess, tmp_path: Path) -> Iterator[HubProcess]:
     """A hub that lets 128 KiB wait for a socket."""
-    config = CONFIG + "socket_buffer_bytes_max = 131072\nsockets_per_address = 5000\n"
+    config = CONFIG + "socket_buffer_bytes_max = 131072\nsockets_per_address = 5000\nsockets_per_user = 21\n"
     hub = HubProcess(tmp_path / "hub", redis_url=store.url, config=config).start()
     yield hub
     hub.kill()
@@ -44,49 +45,64 @@ async def test_one_in_five_is_stuck(small_buffers: HubProcess) -> None:
     asyncio.get_running_loop().set_debug(False)
     centre = Centre(small_buffers)
     try:
-        watched: list[tuple[str, list[Socket], list[Socket]]] = []
-        for number in range(max(1, READERS // TABS)):
-            story = await centre.story(agents=(f"a{number}",))
-            quick: list[Socket] = []
-            stuck: list[Socket] = []
-            for tab in range(TABS):
-                line = await centre.raw("/v1/supervisor", receive_buffer=8192 if tab % 5 == 0 else None)
-                await line.hello(centre.token(f"s{number}"))
-                await line.command("status.set", status="available")
-                await story.monitored_by(line)
-                (stuck if tab % 5 == 0 else quick).append(line)
-            watched.append((story.id, quick, stuck))
+        stuck, quick = (
+            await watched(centre, "stuck", READERS // 5, beside=1),
+            await watched(centre, "quick", READERS * 4 // 5),
+        )
         everybody = await sockets(small_buffers)
-        for _, _, stuck in watched:
-            for line in stuck:
+        for _, lines in stuck:
+            for line in lines[1:]:  # the first reads beside them
                 line.line.transport.pause_reading()
         for message in range(MESSAGES):
-            said = {"message_id": f"m{message}", "text": TEXT, "purpose": "customer"}
-            events = [centre.platform.event("message.created", conversation, **said) for conversation, _, _ in watched]
-            for start in range(0, len(events), EVENTS_AT_ONCE):
-                await centre.platform.accepted(*events[start : start + EVENTS_AT_ONCE])
+            long = [said(centre, conversation, message, LONG) for conversation, _ in stuck]
+            for start in range(0, len(long), EVENTS_AT_ONCE):
+                await centre.platform.accepted(*long[start : start + EVENTS_AT_ONCE])
+            await centre.platform.accepted(*(said(centre, conversation, message, "short") for conversation, _ in quick))
         wanted = [f"m{message}" for message in range(MESSAGES)]
-        for conversation, quick, _ in watched:
-            for line in quick:
+        for conversation, lines in (*quick, *((conversation, lines[:1]) for conversation, lines in stuck)):
+            for line in lines:
                 await line.expect("message.created", conversation, message_id=wanted[-1], timeout=20)
                 assert ids(conversation, line) == wanted
                 assert line.close_code is None
 
         async def out() -> bool:
-            return await sockets(small_buffers) == everybody - sum(len(stuck) for _, _, stuck in watched)
+            return await sockets(small_buffers) == everybody - sum(len(lines) - 1 for _, lines in stuck)
 
         await eventually(out, OUT_S, "the stuck ones out")
-        for number, (conversation, _, stuck) in enumerate(watched):
-            stuck[0].line.transport.resume_reading()
-            assert await stuck[0].closed() in {4502, 1006}
-            resume = stuck[0].resumption()
-            back = await centre.connect("/v1/supervisor", centre.token(f"s{number}"), resume=resume)
+        for number, (conversation, lines) in enumerate(stuck):
+            lines[1].line.transport.resume_reading()
+            assert await lines[1].closed() in {4502, 1006}
+            token = centre.token(f"stuck{number}")
+            back = await centre.connect("/v1/supervisor", token, resume=lines[1].resumption())
             await back.expect("message.created", conversation, message_id=wanted[-1], timeout=20)
-            assert ids(conversation, stuck[0], back) == wanted
-            for line in stuck[1:]:
+            assert ids(conversation, lines[1], back) == wanted
+            for line in lines[2:]:
                 await line.drop()
     finally:
         await centre.close()
+
+
+async def watched(centre: Centre, who: str, readers: int, *, beside: int = 0) -> list[tuple[str, list[Socket]]]:
+    """Conversations, each watched by one supervisor in `TABS` tabs and those `beside`."""
+    found: list[tuple[str, list[Socket]]] = []
+    for number in range(readers // TABS):
+        story = await centre.story(agents=(f"{who}-agent{number}",))
+        lines: list[Socket] = []
+        for _ in range(TABS + beside):
+            line = await centre.raw("/v1/supervisor", receive_buffer=8192 if who == "stuck" else None)
+            await line.hello(centre.token(f"{who}{number}"))
+            await line.command("status.set", status="available")
+            await story.monitored_by(line)
+            lines.append(line)
+        found.append((story.id, lines))
+    return found
+
+
+def said(centre: Centre, conversation: str, message: int, text: str) -> dict[str, Any]:
+    """What the customer says in one conversation."""
+    return centre.platform.event(
+        "message.created", conversation, message_id=f"m{message}", text=text, purpose="customer"
+    )
 
 
 def ids(conversation: str, *lines: Socket) -> list[str]:

@@ -45,9 +45,9 @@ def east_and_west(folder: Path, url: str, config: str = CONFIG) -> tuple[HubProc
 
 
 @contextlib.asynccontextmanager
-async def running(*hubs: HubProcess) -> AsyncIterator[Centre]:
+async def running(*hubs: HubProcess, org: str | None = None) -> AsyncIterator[Centre]:
     """These hubs, and an organization on them; none is left behind, whatever happens."""
-    centre = Centre(*hubs)
+    centre = Centre(*hubs, org=org)
     try:
         await asyncio.gather(*(asyncio.to_thread(hub.start) for hub in hubs))
         yield centre

@@ -244,14 +244,14 @@ PLANTS: Mapping[str, Plant] = {
     # I5
     "given_twice": _one(
         "an entry is given twice", "I5", "day", "hub.fanout.watch:Watch.pass_on",
-        "self.listener.send(item.staff_frame)", "[self.listener.send(item.staff_frame) for _ in range(2)]",
+        "self.listener.send(item.staff_frame if", "for _ in range(2): self.listener.send(item.staff_frame if",
     ),
     "not_given": _one(
         "an entry isn't given", "I5", "day", "hub.fanout.watch:Watch.pass_on",
         "if self.sees(item.entry):", "if self.sees(item.entry) and item.entry.offset % 5:",
     ),
     "cursor_jumps": _one(
-        "a cursor's offset jumps", "I5", "day", "hub.fanout.watch:Item.staff_frame",
+        "a cursor's offset jumps", "I5", "day", "hub.fanout.watch:Item._with_cursor",
         "self.entry.tag, self.entry.offset)", "self.entry.tag, self.entry.offset + (self.entry.offset > 7))",
     ),
     "resume_repeats": _one(

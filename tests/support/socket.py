@@ -110,11 +110,14 @@ class Socket:
         origin: str | None = None,
         subprotocols: tuple[str, ...] | None = ("hub.v1",),
         receive_buffer: int | None = None,
+        local: str | None = None,
+        headers: dict[str, str] | None = None,
     ) -> "Socket":
         """
         Connect without saying hello.
 
-        `receive_buffer` (bytes) bounds what the kernel takes in for a client that doesn't read.
+        `receive_buffer` (bytes) bounds what the kernel takes in for a client that doesn't read; `local` is the address of
+        the loopback to come from; `headers` are sent with the request.
 
         Raises:
             websockets.exceptions.InvalidStatus: The hub answered with another status than 101.
@@ -124,6 +127,10 @@ class Socket:
         extra: Json = {}
         if receive_buffer:
             extra["sock"] = await asyncio.to_thread(_small_socket, base, receive_buffer)
+        if local:
+            extra["local_addr"] = (local, 0)
+        if headers:
+            extra["additional_headers"] = headers
         self._line = await connect(
             base + endpoint,
             origin=Origin(origin) if origin else None,

@@ -12,8 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {
     "hub.domain": set(),
     "hub.protocol": {"hub.domain"},
-    "hub.service": {"hub.domain", "hub.protocol", "hub.settings"},
-    "hub.settings": {"hub.domain"},
+    "hub.service": {"hub.domain", "hub.protocol", "hub.settings", "hub.linear"},
+    "hub.settings": {"hub.domain", "hub.linear"},
+    "hub.linear": set(),
     "clients": {"hub.protocol"},
 }
 # Standard modules that would bring a clock, chance or the outside world into the rules.

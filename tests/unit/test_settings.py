@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hub import settings as module
+from hub.domain.claims import ClaimNames, Grant, IssuerRules
 from hub.settings import (
     LIMITS,
     TOP_LEVEL,
@@ -15,6 +16,7 @@ from hub.settings import (
     IssuerSettings,
     Settings,
     SettingsError,
+    SignInSettings,
     build,
     describe,
     load,
@@ -57,10 +59,31 @@ divisions = ["home"]
 [[issuers]]
 issuer = "https://login.example.com/"
 jwks_url = "https://login.example.com/keys"
+audience = "api://hub"
+org = "acme"
+roles = ["supervisor", "agent"]
+
+[issuers.claims]
+sub = "oid"
+name = ["profile", "display name"]
+
+[[issuers.grants]]
+claim = "groups"
+value = "cc-supervisors"
+role = "supervisor"
+permissions = ["view", "monitor"]
+queues = ["*"]
+divisions = ["home"]
+
+[[issuers.grants]]
+claim = ["realm_access", "roles"]
+value = "senior"
+permissions = ["takeover"]
 
 [[issuers]]
 issuer = "https://other.example.com/"
 jwks_file = "keys.json"
+organizations = ["acme", "other"]
 """
 
 
@@ -96,7 +119,25 @@ def test_file() -> None:
     assert made.channels == {"web": ChannelSettings(agent_name_visible=True)}
     assert made.people["ana"].sub == "ana"
     assert made.people["ana"].permissions == ("view", "monitor")
-    assert made.issuers[1] == IssuerSettings("https://other.example.com/", jwks_file=Path("/etc/hub/keys.json"))
+    assert made.issuers[1] == IssuerSettings(
+        "https://other.example.com/",
+        jwks_file=Path("/etc/hub/keys.json"),
+        rules=IssuerRules(organizations=frozenset({"acme", "other"})),
+    )
+    assert (made.issuers[0].audience, made.issuers[0].rules.org) == ("api://hub", "acme")
+    assert made.issuers[0].rules.roles == {"supervisor", "agent"}
+    assert made.issuers[0].rules.claims == ClaimNames(sub=("oid",), name=("profile", "display name"))
+    assert made.issuers[0].rules.grants == (
+        Grant(
+            claim=("groups",),
+            value="cc-supervisors",
+            role="supervisor",
+            permissions=frozenset({"view", "monitor"}),
+            queues=frozenset({"*"}),
+            divisions=frozenset({"home"}),
+        ),
+        Grant(claim=("realm_access", "roles"), value="senior", permissions=frozenset({"takeover"})),
+    )
     assert made.source("port") == "/etc/hub/hub.toml line 3"
     assert made.source("tick_ms") == "/etc/hub/hub.toml line 8"
     assert made.source("queues.a.b") == "/etc/hub/hub.toml line 18"
@@ -133,6 +174,124 @@ def test_variables_of_every_kind() -> None:
 def test_store_addresses(scheme: str) -> None:
     """Each kind of store address is taken."""
     assert build("", "hub.toml", {"HUB_REDIS_URL": f"{scheme}://a:1"}).redis_url == f"{scheme}://a:1"
+
+
+WITHOUT_ORIGINS = FULL.replace('origins = ["https://Desk.example.com"]', "")
+SIGN_IN = """
+[sign_in]
+issuer = "https://login.example.com/"
+client_id = "hub-console"
+public_url = "https://hub.example.com"
+"""
+
+
+def test_signing_in() -> None:
+    """What a file says of signing in is read; the secret comes from a file beside it or from the environment."""
+    made = build(WITHOUT_ORIGINS + SIGN_IN, "/etc/hub/hub.toml", {}, read=lambda path: SECRET.encode()).sign_in
+    assert made == SignInSettings(
+        issuer="https://login.example.com/",
+        client_id="hub-console",
+        public_url="https://hub.example.com",
+        discovery_url="https://login.example.com/.well-known/openid-configuration",
+    )
+    assert made.secure
+    assert made.scopes == ("openid", "profile")
+    files = {Path("/etc/hub/secret"): SECRET.encode(), Path("/etc/hub/client"): b"from-file\n"}
+    more = SIGN_IN + 'client_secret_file = "client"\nscopes = ["openid", "groups"]\ndiscovery_url = "https://d/x"\n'
+    by_file = build(WITHOUT_ORIGINS + more, "/etc/hub/hub.toml", {}, read=files.__getitem__)
+    assert by_file.sign_in is not None
+    assert (by_file.sign_in.client_secret, by_file.sign_in.scopes) == (b"from-file", ("openid", "groups"))
+    assert by_file.sign_in.discovery_url == "https://d/x"
+    env = {"HUB_SIGN_IN_SECRET": "from-environment"}
+    by_env = build(WITHOUT_ORIGINS + more, "/etc/hub/hub.toml", env, read=files.__getitem__)
+    assert by_env.sign_in is not None
+    assert by_env.sign_in.client_secret == b"from-environment"
+    assert not unknown_variables(env)
+    shown = "\n".join(map(str, describe(by_env)))
+    assert "hub-console" in shown
+    assert "from-environment" not in shown + repr(by_env)
+
+
+WRONG_SIGN_IN = {
+    "no table": ("sign_in = 1", "a table"),
+    "unknown key": ('[sign_in]\nclient = "a"', "unknown key `client`"),
+    "secret in the file": ('[sign_in]\nclient_secret = "s"', "client_secret_file"),
+    "no issuer": ("[sign_in]", "`issuer` is missing"),
+    "another issuer": ('[sign_in]\nissuer = "https://b"', "one of [[issuers]]: https://a"),
+    "no client": ('[sign_in]\nissuer = "https://a"', "`client_id` is missing"),
+    **{
+        f"public_url {url}": (f'[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "{url}"', wanted)
+        for url, wanted in {
+            "hub.example.com": "an origin like",
+            "https://hub.example.com/": "an origin like",
+            "https://hub.example.com/desk": "an origin like",
+            "https://HUB.example.com": "an origin like",
+            "https://hub.example.com:443": "an origin like",
+            "https://ana@hub.example.com": "an origin like",
+            "http://hub.example.com": "http:// of this very machine",
+            "http://localhost:80": "an origin like",
+            "ftp://hub.example.com": "an origin like",
+        }.items()
+    },
+    "scopes without openid": (
+        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "https://c"\nscopes = ["profile"]',
+        "one of them openid",
+    ),
+    "a scope of two words": (
+        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "https://c"\nscopes = ["openid", "a b"]',
+        "words",
+    ),
+    "discovery elsewhere": (
+        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "https://c"\ndiscovery_url = "file:///x"',
+        "https://",
+    ),
+    "secret's file gone": (
+        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "https://c"\nclient_secret_file = "gone"',
+        "gone",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "hint"), WRONG_SIGN_IN.values(), ids=WRONG_SIGN_IN.keys())
+def test_errors_of_signing_in(text: str, hint: str) -> None:
+    """What is wrong with signing in is named with its line; the last line of each of these."""
+    issuer = '[[issuers]]\nissuer = "https://a"\njwks_file = "a"\norg = "a"\n'
+    whole = f"{text}\n{issuer}" if text.startswith("sign_in =") else issuer + text
+    message = error(whole)
+    missing = "missing" in hint
+    line = whole.splitlines().index("[sign_in]") + 1 if missing else len(whole.splitlines())
+    assert f"hub.toml line {1 if text.startswith('sign_in =') else line}" in message
+    assert hint in message
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", "sécret".encode(), b"\xff", b"a\nb"])
+def test_client_secrets_that_cannot_be_shown(content: bytes) -> None:
+    """A client's secret is printable ASCII, as RFC 6749 has it; it isn't repeated in the message."""
+    text = WITHOUT_ORIGINS + SIGN_IN + 'client_secret_file = "client"\n'
+    files = {Path("secret"): SECRET.encode(), Path("client"): content}
+    with pytest.raises(SettingsError, match="ASCII's printable ones") as refused:
+        build(text, "hub.toml", {}, read=files.__getitem__)
+    assert "cret'" not in str(refused.value)
+
+
+def test_an_own_origin_that_may_not_connect() -> None:
+    """Where origins are listed, the one that people sign in at must be among them, or their pages would be refused."""
+    message = error(FULL.replace("token_secret_file = ", "# ") + SIGN_IN)
+    assert "public_url 'https://hub.example.com' couldn't connect" in message
+    assert "origins (hub.toml line 4)" in message
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "http://127.0.0.1:8000", "http://[::1]:8000", "https://a.b:8443"])
+def test_public_urls(url: str) -> None:
+    """Origins as browsers write them; without https only of this machine."""
+    made = build(
+        WITHOUT_ORIGINS + SIGN_IN.replace("https://hub.example.com", url),
+        "hub.toml",
+        {},
+        read=lambda path: SECRET.encode(),
+    )
+    assert made.sign_in is not None
+    assert made.sign_in.public_url == url
 
 
 WRONG = {
@@ -176,15 +335,67 @@ WRONG = {
     "issuers no tables": ("issuers = 1", "line 1", "[[issuers]]"),
     "issuer without keys": ('[[issuers]]\nissuer = "a"', "line 1", "either jwks_url or jwks_file"),
     "second issuer": (
-        '[[issuers]]\nissuer = "a"\njwks_file = "a"\n\n[[issuers]]\nissuer = "b"\njwks_url = "ftp://b"',
-        "line 7",
+        '[[issuers]]\nissuer = "a"\njwks_file = "a"\norg = "a"\n[[issuers]]\nissuer = "b"\norg = "b"\njwks_url = "ftp://b"',
+        "line 8",
         "https://",
     ),
     "issuer twice": (
-        '[[issuers]]\nissuer = "a"\njwks_file = "a"\n[[issuers]]\nissuer = "a"\njwks_file = "b"',
+        '[[issuers]]\nissuer = "a"\njwks_file = "a"\norg = "a"\n[[issuers]]\nissuer = "a"\njwks_file = "b"\norg = "a"',
         "line 1",
         "twice",
     ),
+    **{
+        f"issuer: {name}": (f'[[issuers]]\nissuer = "a"\njwks_file = "a"\n{text}', line, wanted)
+        for name, (text, line, wanted) in {
+            "for nobody": ("", "line 1", "needs either `org`"),
+            "for one and many": ('org = "a"\norganizations = ["b"]', "line 1", "needs either `org`"),
+            "for an empty list": ("organizations = []", "line 4", "ids, or"),
+            "for no id": ('organizations = ["a b"]', "line 4", "'a b'"),
+            "org no id": ('org = "a/b"', "line 4", "an id"),
+            "unknown key": ('org = "a"\naudiences = "b"', "line 5", "did you mean `audience`"),
+            "unknown role": ('org = "a"\nroles = ["root"]', "line 5", "'root'; allowed: admin, agent"),
+            "no roles": ('org = "a"\nroles = []', "line 5", "supervisor"),
+            "claims no table": ('org = "a"\nclaims = 1', "line 5", "a table"),
+            "unknown claim": ('org = "a"\n[issuers.claims]\nsubj = "b"', "line 6", "did you mean `sub`"),
+            "claim a number": ('org = "a"\n[issuers.claims]\nsub = 1', "line 6", "the name of a claim"),
+            "claim an empty list": ('org = "a"\n[issuers.claims]\n\nsub = []', "line 7", "the name of a claim"),
+            "fixed and read": ('org = "a"\n[issuers.claims]\norg = "tid"', "line 6", "fixed `org`"),
+            "grants no tables": ('org = "a"\ngrants = 1', "line 5", "[[issuers.grants]]"),
+            "grant without a claim": ('org = "a"\n[[issuers.grants]]\nvalue = "b"', "line 5", "`claim` is missing"),
+            "grant of nothing": ('org = "a"\n[[issuers.grants]]\nclaim = "b"\nvalue = "c"', "line 5", "one of role"),
+            "grant without a value": (
+                'org = "a"\n[[issuers.grants]]\nclaim = "b"\nrole = "agent"',
+                "line 5",
+                "`value` is missing",
+            ),
+            "grant's unknown role": (
+                'org = "a"\n[[issuers.grants]]\nclaim = "b"\nvalue = "c"\nrole = "boss"',
+                "line 8",
+                "'boss'",
+            ),
+            "grant's unknown permission": (
+                'org = "a"\n[[issuers.grants]]\nclaim = "b"\nvalue = "c"\nrole = "agent"\npermissions = ["fly"]',
+                "line 9",
+                "'fly'",
+            ),
+            "second grant's wrong queue": (
+                'org = "a"\n[[issuers.grants]]\nclaim = "b"\nvalue = "c"\nrole = "agent"\n'
+                '[[issuers.grants]]\nclaim = "b"\nvalue = "d"\nqueues = ["a b"]',
+                "line 12",
+                "'a b'",
+            ),
+            "grant beyond the issuer's roles": (
+                'org = "a"\nroles = ["agent"]\n[[issuers.grants]]\nclaim = "b"\nvalue = "c"\nrole = "admin"',
+                "line 9",
+                "one of the issuer's roles: agent",
+            ),
+            "role by claim and grant": (
+                'org = "a"\n[issuers.claims]\nrole = "r"\n[[issuers.grants]]\nclaim = "b"\nvalue = "c"\nrole = "agent"',
+                "line 6",
+                "comes from the grants",
+            ),
+        }.items()
+    },
     "issuer hub": ('[[issuers]]\nissuer = "hub"\njwks_file = "a"', "line 2", "the hub's own secret"),
     "not TOML": ("port = 1\nhost =", "line 2", "not TOML"),
     "not TOML at the end": ('port = 1\nhost = """', "line 2", "not TOML"),
@@ -301,6 +512,10 @@ def test_describe_shows_everything() -> None:
     assert shown["redis_url"] == ("unset", "default")
     assert shown["queues.support.wrapup_codes"] == ('["resolved", "follow-up"]', "/etc/hub/hub.toml line 11")
     assert shown["channels.web.agent_name_visible"][0] == "true"
+    assert shown["issuers.0.org"][0] == '"acme"'
+    assert shown["issuers.0.claims.sub"][0] == '["oid"]'
+    assert shown["issuers.0.grants.1.permissions"][0] == '["takeover"]'
+    assert shown["issuers.1.organizations"][0] == '["acme", "other"]'
 
 
 @pytest.mark.parametrize(
@@ -359,3 +574,71 @@ def test_queues_have_a_retention_of_their_own() -> None:
     assert made.retention_least == 5
     with pytest.raises(SettingsError, match=r"line 2.*`retention_ms` is 0"):
         build("[queues.a]\nretention_ms = 0\n", "hub.toml", {})
+
+
+def test_files() -> None:
+    """The table's folder is relative to the file, types are known ones, the scanner is its argv."""
+    text = """
+    [files]
+    dir = "kept"
+    types = ["image/png", "application/pdf"]
+    scan_command = ["clamdscan", "--no-summary"]
+    s3_bucket = "b"
+    s3_endpoint = "https://s3.example.org"
+    """
+    made = build(text, "/etc/hub/hub.toml", {})
+    assert made.files_dir == Path("/etc/hub/kept")
+    assert made.files.types == ("image/png", "application/pdf")
+    assert made.files.scan_command == ("clamdscan", "--no-summary")
+    assert (made.files.s3_bucket, made.files.s3_prefix) == ("b", "hub")
+    assert made.source("files") == "/etc/hub/hub.toml line 2"
+    assert build("", "hub.toml", {"HUB_DATA_DIR": "/var/hub"}).files_dir == Path("/var/hub/files")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('types = ["text/html"]', "'text/html'; allowed: image/png"),
+        ("types = []", "allowed: image/png"),
+        ('scan_command = "clamscan"', "a list of texts"),
+        ('s3_endpoint = "minio:9000"', "https://"),
+        ("dir = 5", "a printable text"),
+        ('folder = "x"', "unknown key `folder`"),
+    ],
+)
+def test_wrong_files(line: str, words: str) -> None:
+    """What is wrong in the table is named with its line and what is allowed."""
+    with pytest.raises(SettingsError) as raised:
+        build(f"[files]\n{line}\n", "hub.toml", {})
+    assert "hub.toml line 2" in str(raised.value)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["10.0.0.300", "10.0.0.1/8", "proxy", "*", "0.0.0.0/0", "::/0"])
+def test_wrong_proxies(value: str) -> None:
+    """What is no address or network is refused, `*` above all: whoever believes everybody believes the attacker."""
+    with pytest.raises(SettingsError, match="trusted_proxies"):
+        build(f'trusted_proxies = ["{value}"]', "hub.toml", {})
+
+
+def test_proxies_are_read() -> None:
+    """From the file as a list, from a variable with commas."""
+    assert build('trusted_proxies = ["10.0.0.7", "fd00::/8"]', "hub.toml", {}).trusted_proxies == (
+        "10.0.0.7",
+        "fd00::/8",
+    )
+    assert build("", "hub.toml", {"HUB_TRUSTED_PROXIES": "10.0.0.7, 10.1.0.0/16"}).trusted_proxies[1] == "10.1.0.0/16"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("proxy_protocol = 1", "needs trusted_proxies"),
+        ('proxy_protocol = 1\ntrusted_proxies = ["10.0.0.7"]\nsocket_driver = "asgi"', 'needs socket_driver = "lean"'),
+        ("proxy_protocol = 2", "a whole number from 0 to 1"),
+    ],
+)
+def test_the_proxy_protocol_needs_a_proxy(text: str, why: str) -> None:
+    """Without a believed proxy nobody could connect, and only one driver tells a socket who the client is."""
+    with pytest.raises(SettingsError, match=why):
+        build(text, "hub.toml", {})

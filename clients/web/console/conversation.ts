@@ -1,10 +1,12 @@
 /** One interaction: conversation, detail and timeline; live while it is monitored or one's own, from history otherwise. */
 import { html, nothing, type TemplateResult } from "lit";
+import { live } from "lit/directives/live.js";
 import { repeat } from "lit/directives/repeat.js";
-import { HubError, type ConversationStore, type Json, type Message } from "../sdk/hub";
+import { HubError, isHubFile, stateOf, type ConversationStore, type Json, type Message } from "../sdk/hub";
+import { attachButton, takesFiles, trayView } from "../shared/tray.ts";
 import { clock, duration, has, moment, t, type Key } from "./i18n";
 import { icons } from "./icons";
-import { model } from "./model";
+import { model, type Outgoing } from "./model";
 import { avatar, binocular, channelMark, customerName, emptyState, monitorable, personName, queueName, statePill, waiting, whyEnded } from "./parts";
 import { drawTimeline } from "./timeline";
 import { View } from "./view";
@@ -45,8 +47,6 @@ export class Conversation extends View {
   #shown = "";
   #atEnd = true;
   #fresh = 0;
-  #unsent = "";
-  #sending = false;
   #typingAt = 0;
   #olderDone = false;
   #chosen = false;
@@ -122,7 +122,7 @@ export class Conversation extends View {
     if (this.#shown !== this.id_) {
       this.#shown = this.id_;
       [this.#detail, this.#segments, this.#past, this.#error, this.#tip, this.#readAt] = [null, [], [], "", "", 0];
-      [this.#atEnd, this.#fresh, this.#unsent, this.#olderDone, this.#panel] = [true, 0, "", false, ""];
+      [this.#atEnd, this.#fresh, this.#olderDone, this.#panel] = [true, 0, false, ""];
       this.#chosen = false;
     }
     if (!this.#chosen) {
@@ -282,6 +282,7 @@ export class Conversation extends View {
         <div class="messages" tabindex="0" role="log" aria-label=${t("transcript")} @scroll=${this.#scrolled}>
           ${older ? html`<p class="center"><button type="button" class="button quiet" @click=${() => this.#older()}>${t("older")}</button></p>` : nothing}
           ${items.length ? repeat(items, (one) => one.key, (one, index) => (one.message ? this.#message(one.message, items[index - 1]?.message) : html`<p class="mark"><span>${one.mark}</span> <time class="num">${clock(one.at)}</time></p>`)) : html`<p class="muted center">${t("no_messages")}</p>`}
+          ${(model.outgoing.get(this.id_) ?? []).map((one) => this.#outgoing(one))}
           ${this.#typists()}</div>
         ${!this.#atEnd && this.#fresh ? html`<button type="button" class="button primary to-end" @click=${() => this.#toEnd()}>${icons.down}<span>${t("new_messages")}</span></button>` : nothing}
         ${this.#below(row)}</div>
@@ -327,16 +328,30 @@ export class Conversation extends View {
   #attachment(file: Json): TemplateResult {
     const href = safeLink(file.url);
     const name = String(file.name || file.url);
-    if (!href) return html`<span class="file inert">${icons.clip}<span class="ellipsis">${t("attachment_unsafe", { name })}</span></span>`;
+    if (isHubFile(file.url)) {
+      return html`<button type="button" class="file" aria-label=${t("openFile", { name })} @click=${() => model.save(file as any)}>${icons.clip}<bdi class="ellipsis">${name}</bdi><span class="muted">${String(file.mime ?? "")}</span></button>`;
+    }
+    if (!href?.startsWith("https:")) return html`<span class="file inert">${icons.clip}<span class="ellipsis">${t("attachment_unsafe", { name })}</span></span>`;
     return html`<a class="file" href=${href} target="_blank" rel="noopener noreferrer" aria-label=${t("attachment", { name })}>${icons.clip}<span class="ellipsis">${name}</span><span class="muted">${String(file.mime ?? "")}</span></a>`;
   }
 
   #receipt(message: Message): unknown {
-    if (message.purpose === "customer") return nothing;
-    const status = message.status ?? this.#store?.receipts.get(message.message_id)?.status;
-    if (!status) return nothing;
-    const icon = status === "sent" ? icons.check : status === "failed" ? icons.warn : icons.checks;
-    return html`<span class="receipt is-${status}">${icon}${t(`r_${status}` as Key)}</span>`;
+    const state = stateOf(message);
+    if (!state) return nothing;
+    const icon = { pending: icons.clock, sent: icons.check, delivered: icons.checks, read: icons.checks, failed: icons.warn }[state];
+    const said = state === "failed" && message.reason ? t("r_failed_why", { reason: message.reason }) : t(`r_${state}` as Key);
+    return html`<span class="receipt is-${state}">${icon}${said}</span>`;
+  }
+
+  /** What is on its way, or was refused. */
+  #outgoing(one: Outgoing): TemplateResult {
+    const again = html`<button type="button" class="button quiet" @click=${() => void model.deliver(this.id_, one)}>${t("send_again")}</button>
+      <button type="button" class="button quiet" @click=${() => model.discard(this.id_, one)}>${t("send_discard")}</button>`;
+    return html`<article class="msg from-supervisor pending">
+      <div class="bubble">${one.text ? html`<p class="text" dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => this.#attachment(file))}</div>
+      ${one.problem
+        ? html`<p class="receipt is-failed" role="alert">${icons.warn}${t("unsent", { why: one.problem })} ${again}</p>`
+        : html`<span class="receipt">${icons.clock}${t("sending")}</span>`}</article>`;
   }
 
   #below(row: Json): unknown {
@@ -344,11 +359,13 @@ export class Conversation extends View {
     if (form) return this.#wrapup(form);
     if (!model.owns(this.id_) || !this.#live) return nothing;
     const name = customerName(row);
-    return html`<form class="composer" @submit=${this.#submit}>
-      ${this.#unsent ? html`<p class="error" role="alert">${t("unsent", { why: this.#unsent })}</p>` : nothing}
+    const tray = model.tray(this.id_);
+    const files = takesFiles(tray);
+    return html`<form class="composer" @submit=${this.#submit} @dragover=${files.over} @drop=${files.drop} @paste=${files.paste}>
+      ${trayView(tray, t)}${attachButton(tray, t, "button attach")}
       <label class="sr" for="composer">${t("composer", { name })}</label>
-      <textarea id="composer" rows="2" maxlength="8000" placeholder=${t("composer_hint")} .value=${model.drafts.get(this.id_) ?? ""} @input=${this.#typed} @keydown=${this.#composerKeys}></textarea>
-      <button type="submit" class="button primary" aria-disabled=${this.#sending ? "true" : "false"}>${icons.send}<span>${this.#sending ? t("sending") : t("send")}</span></button></form>`;
+      <textarea id="composer" rows="2" maxlength="8000" placeholder=${t("composer_hint")} .value=${live(model.drafts.get(this.id_) ?? "")} @input=${this.#typed} @keydown=${this.#composerKeys}></textarea>
+      <button type="submit" class="button primary" aria-disabled=${tray.busy ? "true" : "false"}>${icons.send}<span>${t("send")}</span></button></form>`;
   }
 
   #typed = (event: Event): void => {
@@ -369,17 +386,12 @@ export class Conversation extends View {
     event.preventDefault();
     const id = this.id_;
     const text = (model.drafts.get(id) ?? "").trim();
-    if (!text || this.#sending) return;
-    this.#sending = true;
-    this.requestUpdate();
-    const why = await model.send(id, text);
-    this.#sending = false;
-    if (!why) {
-      if ((model.drafts.get(id) ?? "").trim() === text) model.drafts.delete(id);
-      model.conn?.typing(id, false);
-      this.#typingAt = 0;
-    }
-    this.#unsent = why;
+    const tray = model.tray(id);
+    if (tray.busy || !(text || tray.ready)) return;
+    model.drafts.delete(id);
+    model.send(id, text);
+    model.conn?.typing(id, false);
+    this.#typingAt = 0;
     this.#atEnd = true;
     this.requestUpdate();
     await this.updateComplete;

@@ -1,7 +1,9 @@
+import { TRAY_WORDS } from "../shared/tray.ts";
 import type { Key } from "./en";
 
 /** German texts. */
 export const de: Record<Key, string> = {
+  ...TRAY_WORDS.de,
   product: "Supervision",
   product_long: "Supervisor-Konsole",
   loading: "Wird geladen…",
@@ -20,8 +22,12 @@ export const de: Record<Key, string> = {
   nav_roster: "Meine Liste",
   signin_title: "Sehen, mithören, übernehmen.",
   signin_lead: "Jedes Gespräch Ihres Centers, live. Melden Sie sich mit Ihrem Identitätstoken an.",
+  signin_lead_provider: "Jedes Gespräch Ihres Centers, live.",
   signin_token: "Identitätstoken",
   signin_button: "Anmelden",
+  signin_provider: "Mit Ihrer Organisation anmelden",
+  signin_with_token: "Mit diesem Token anmelden",
+  signout_failed: "der Hub war nicht erreichbar, dieser Browser kann noch angemeldet sein",
   signin_bad: "Das ist kein Token: Er hat drei durch Punkte getrennte Teile.",
   signin_personas: "Oder sehen Sie sich um als",
   signin_stopped: "Sie wurden abgemeldet: {reason}",
@@ -183,12 +189,16 @@ export const de: Record<Key, string> = {
   r_delivered: "Zugestellt",
   r_read: "Gelesen",
   r_failed: "Nicht zugestellt",
+  r_failed_why: "Nicht zugestellt: {reason}",
+  r_pending: "Noch nicht bestätigt",
+  send_again: "Noch einmal",
+  send_discard: "Verwerfen",
   p_customer: "Kunde",
   p_agent: "Agent",
   p_bot: "Bot",
   p_supervisor: "Supervisor",
   attachment: "Anhang {name}",
-  attachment_unsafe: "{name} (Verweis nicht gezeigt: keine Webadresse)",
+  attachment_unsafe: "{name} (Verweis nicht gezeigt: keine sichere Webadresse)",
   new_messages: "Neue Nachrichten",
   transcript: "Mitschrift",
   takeover: "Übernehmen",

@@ -1,5 +1,8 @@
 /** English texts; every other language has the same keys. `a||b` is singular and plural, chosen by `n`. */
+import { TRAY_WORDS } from "../shared/tray.ts";
+
 export const en = {
+  ...TRAY_WORDS.en,
   product: "Supervision",
   product_long: "Supervisor console",
   loading: "Loading…",
@@ -19,8 +22,12 @@ export const en = {
   // sign-in
   signin_title: "Watch, listen in, take over.",
   signin_lead: "Live view of every conversation of your centre. Sign in with the identity token you were given.",
+  signin_lead_provider: "Live view of every conversation of your centre.",
   signin_token: "Identity token",
   signin_button: "Sign in",
+  signin_provider: "Sign in with your organization",
+  signin_with_token: "Sign in with this token",
+  signout_failed: "the hub couldn't be reached, so this browser may still be signed in",
   signin_bad: "That isn't a token: it has three parts, separated by dots.",
   signin_personas: "Or look around as",
   signin_stopped: "You were signed out: {reason}",
@@ -190,12 +197,16 @@ export const en = {
   r_delivered: "Delivered",
   r_read: "Read",
   r_failed: "Not delivered",
+  r_failed_why: "Not delivered: {reason}",
+  r_pending: "Not confirmed yet",
+  send_again: "Try again",
+  send_discard: "Discard",
   p_customer: "Customer",
   p_agent: "Agent",
   p_bot: "Bot",
   p_supervisor: "Supervisor",
   attachment: "Attachment {name}",
-  attachment_unsafe: "{name} (link not shown: not a web address)",
+  attachment_unsafe: "{name} (link not shown: not a safe web address)",
   new_messages: "New messages",
   transcript: "Transcript",
   takeover: "Take over",

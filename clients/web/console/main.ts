@@ -49,11 +49,12 @@ class SignIn extends View {
 
   override render(): TemplateResult {
     return html`<main class="signin"><div class="signin-card">
-      <div class="brand big">${icons.logo}<span>${t("product")}</span></div><h1>${t("signin_title")}</h1><p class="muted">${t("signin_lead")}</p>
+      <div class="brand big">${icons.logo}<span>${t("product")}</span></div><h1>${t("signin_title")}</h1><p class="muted">${t(model.offered ? "signin_lead_provider" : "signin_lead")}</p>
       ${model.signedOut ? html`<p class="error" role="alert">${t("signin_stopped", { reason: model.signedOut })}</p>` : nothing}
+      ${model.offered ? html`<a class="button primary wide" href="/sign-in?to=console">${t("signin_provider")}</a>` : nothing}
       ${this.#personas.length ? html`<h2>${t("signin_personas")}</h2><div class="personas">${this.#personas.map((one) => this.#persona(one))}</div>` : nothing}
       <form @submit=${this.#submit}><label class="field">${t("signin_token")}<textarea name="token" rows="3" required spellcheck="false" autocomplete="off"></textarea></label>
-      ${this.#error ? html`<p class="error" role="alert">${this.#error}</p>` : nothing}<button type="submit" class="button primary wide">${t("signin_button")}</button></form></div></main>`;
+      ${this.#error ? html`<p class="error" role="alert">${this.#error}</p>` : nothing}<button type="submit" class="button ${model.offered ? "" : "primary"} wide">${t(model.offered ? "signin_with_token" : "signin_button")}</button></form></div></main>`;
   }
 }
 customElements.define("hub-signin", SignIn);
@@ -154,6 +155,7 @@ class App extends View {
   }
 
   override render(): TemplateResult {
+    if (!model.conn && model.asking) return html`<main aria-busy="true"></main>`;
     if (!model.conn) return html`<hub-signin></hub-signin>`;
     return html`<a class="skip" href="#content" @click=${this.#skip}>${t("skip")}</a>
       ${this.#top()}<hub-banner></hub-banner>${this.#notices()}

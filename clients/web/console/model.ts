@@ -5,7 +5,9 @@
  * `tick`) and read the rest from here. Nothing on a screen changes because a command was answered: it changes when the hub's
  * event says so, like everybody else's.
  */
-import { ConversationStore, HubConnection, HubError, ViewStore, randomId, snapshotOf, type HubEvent, type Json } from "../sdk/hub";
+import { ConversationStore, HubConnection, HubError, HubFiles, ViewStore, randomId, snapshotOf, type Attachment, type HubEvent, type Json } from "../sdk/hub";
+import { Tray, whyRefused } from "../shared/tray.ts";
+import { PAGE, TOUCH_MS, endSession, otherPage, signedIn } from "../shared/session.ts";
 import { clock, clockSeconds, has, setLocale, t, type Locale } from "./i18n";
 
 export interface Route {
@@ -35,6 +37,14 @@ export interface WrapupForm {
   participant: string;
 }
 
+/** A message that isn't in the transcript yet; `problem` says why it was refused. */
+export interface Outgoing {
+  id: string;
+  text: string;
+  attachments: Attachment[];
+  problem: string;
+}
+
 export type Dialog =
   | { kind: "help" }
   | { kind: "pick"; row: Json; people: Json[] }
@@ -59,6 +69,10 @@ export const STATUSES = ["available", "busy", "away", "break", "meal", "meeting"
 class Model extends EventTarget {
   token = sessionStorage.getItem(TOKEN_KEY) ?? "";
   signedOut = "";
+  /** True where one can sign in at an identity provider. */
+  offered = false;
+  /** True until it is known whether somebody has. */
+  asking = false;
   conn: HubConnection | null = null;
   views: Record<string, ViewStore> = {};
   conversations = new Map<string, ConversationStore>();
@@ -66,6 +80,9 @@ class Model extends EventTarget {
   notices = new Map<string, Json>();
   unread = new Map<string, number>();
   drafts = new Map<string, string>();
+  outgoing = new Map<string, Outgoing[]>();
+  readonly files = new HubFiles(location.origin, () => (this.#bySession ? PAGE : this.token));
+  #trays = new Map<string, Tray>();
   route: Route = { page: "interactions", id: "" };
   selected = "";
   dialog: Dialog | null = null;
@@ -75,6 +92,8 @@ class Model extends EventTarget {
   /** When what is on screen was last known to be true, this machine's Unix ms; 0 while it is. */
   staleSince = 0;
   tellers: Record<string, number> = {};
+  #bySession = false;
+  #touched = 0;
   #toastId = 1;
   #changes = 0;
 
@@ -104,6 +123,22 @@ class Model extends EventTarget {
       if (event.persisted) this.conn?.connect();
     });
     if (this.token) this.signIn(this.token);
+    else void this.#findSession();
+  }
+
+  /** Begin where somebody has signed in with this browser. */
+  async #findSession(): Promise<void> {
+    this.asking = true;
+    const found = await signedIn();
+    this.asking = false;
+    this.offered = found !== undefined;
+    const elsewhere = found && otherPage(found.role);
+    if (elsewhere) return location.replace(elsewhere);
+    if (found && !this.conn) {
+      this.#bySession = true;
+      this.#touched = Date.now();
+      this.signIn("");
+    } else this.tell("conn");
   }
 
   #remember(token: string): void {
@@ -135,8 +170,10 @@ class Model extends EventTarget {
 
   /** End the session: monitors are free at once. */
   async signOut(): Promise<void> {
+    const bySession = this.#bySession;
     await this.conn?.signOut();
     this.#clear("");
+    if (bySession && !(await endSession())) this.#clear(t("signout_failed"));
   }
 
   #clear(why: string): void {
@@ -147,9 +184,12 @@ class Model extends EventTarget {
     this.wrapups.clear();
     this.notices.clear();
     this.drafts.clear();
+    this.outgoing.clear();
+    this.#trays.clear();
     this.dialog = null;
     this.staleSince = 0;
     this.#remember("");
+    this.#bySession = false;
     sessionStorage.removeItem(SESSION_KEY);
     this.signedOut = why;
     this.tell("conn");
@@ -160,11 +200,15 @@ class Model extends EventTarget {
     return answer.ticket as string;
   }
 
+  get #credentials(): Record<string, string> {
+    return this.#bySession ? PAGE : { authorization: `Bearer ${this.token}` };
+  }
+
   /** JSON of a route of this hub. Raises `HubError`. */
   async http(path: string, options: RequestInit = {}): Promise<Json> {
     let response: Response;
     try {
-      response = await fetch(path, { ...options, headers: { authorization: `Bearer ${this.token}` }, cache: "no-store" });
+      response = await fetch(path, { ...options, headers: this.#credentials, cache: "no-store" });
     } catch {
       throw new HubError("offline", "", true);
     }
@@ -184,6 +228,10 @@ class Model extends EventTarget {
     const quiet = this.conn && this.live && Date.now() - this.conn.lastHeard > FRESH_MS;
     if (quiet && !this.staleSince) this.staleSince = this.conn!.lastHeard;
     if (this.live && !document.hidden) this.#sample();
+    if (this.#bySession && Date.now() - this.#touched > TOUCH_MS) {
+      this.#touched = Date.now();
+      void signedIn(); // whether it has ended is told by the socket
+    }
     this.tell("tick");
   }
 
@@ -272,6 +320,11 @@ class Model extends EventTarget {
   #message(id: string, data: Json, store: ConversationStore): void {
     const watching = this.route.page === "c" && this.route.id === id && !document.hidden;
     const mine = store.people.get(data.participant_id)?.user_id === this.me.id;
+    if (mine) {
+      // The event may come before the answer to the command: what is in the transcript is no longer on its way.
+      const arrived = this.outgoing.get(id)?.find((one) => one.text === data.text && one.attachments.length === data.attachments.length && !one.problem);
+      if (arrived) this.discard(id, arrived);
+    }
     if (watching || mine) return;
     this.unread.set(id, (this.unread.get(id) ?? 0) + 1);
     this.tell("roster");
@@ -404,14 +457,47 @@ class Model extends EventTarget {
     this.show(null);
   }
 
-  /** Send; why not, or an empty string. */
-  async send(id: string, text: string, clientId = randomId("c")): Promise<string> {
-    try {
-      await this.conn!.command("message.send", { conversation_id: id, text, client_message_id: clientId });
-      return "";
-    } catch (error) {
-      return this.explain(error);
+  /** The files that go with a conversation's next message. */
+  tray(id: string): Tray {
+    let tray = this.#trays.get(id);
+    if (!tray) {
+      tray = new Tray(this.files, id);
+      tray.addEventListener("change", () => this.tell("conv", id));
+      this.#trays.set(id, tray);
     }
+    return tray;
+  }
+
+  /** Send what is written and attached; it is shown as under way until the hub's event says that it is said. */
+  send(id: string, text: string): void {
+    const outgoing = { id: randomId("c"), text, attachments: this.tray(id).take(), problem: "" };
+    this.outgoing.set(id, [...(this.outgoing.get(id) ?? []), outgoing]);
+    void this.deliver(id, outgoing);
+  }
+
+  /** Bring a message to the hub; the same again is the same message. */
+  async deliver(id: string, outgoing: Outgoing): Promise<void> {
+    outgoing.problem = "";
+    this.tell("conv", id);
+    const files = outgoing.attachments.length ? { attachments: outgoing.attachments } : {};
+    try {
+      await this.conn!.command("message.send", { conversation_id: id, text: outgoing.text, client_message_id: outgoing.id, ...files });
+      this.discard(id, outgoing);
+    } catch (error) {
+      outgoing.problem = this.explain(error);
+      this.tell("conv", id);
+    }
+  }
+
+  discard(id: string, outgoing: Outgoing): void {
+    this.outgoing.set(id, (this.outgoing.get(id) ?? []).filter((one) => one !== outgoing));
+    this.tell("conv", id);
+  }
+
+  /** Save a file of a conversation. */
+  save(file: Attachment): void {
+    const failed = (error: HubError) => this.toast(error.code === "unknown_file" ? t("fileGone", { name: file.name }) : whyRefused(error, t), true);
+    this.files.open(file.url).catch(failed);
   }
 
   /** What a refusal means, for a person. */

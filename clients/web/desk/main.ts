@@ -3,12 +3,14 @@
 import { LitElement, html, nothing, type TemplateResult } from 'lit';
 import { live } from 'lit/directives/live.js';
 import { repeat } from 'lit/directives/repeat.js';
-import { HubConnection, type HubEvent, type Mark, type Message, type StateDetail } from '../sdk/hub.ts';
+import { HubConnection, stateOf, type Attachment, type HubEvent, type Mark, type Message, type StateDetail } from '../sdk/hub.ts';
 import { Account, socketUrl } from '../shared/auth.ts';
+import { TOUCH_MS } from '../shared/session.ts';
 import { ago, duration, localizeDocument, timeOf } from '../shared/i18n.ts';
 import { askForNotices, canAskForNotices, chime, notice, primeSound } from '../shared/notify.ts';
 import { label, panelContent } from '../shared/panel.ts';
-import { applyTheme, attachment, freshness, icon, initials, languageChoice, themeButton, toast, type HubSignIn } from '../shared/ui.ts';
+import { attachButton, takesFiles, trayView, whyRefused } from '../shared/tray.ts';
+import { applyTheme, attachment, freshness, icon, initials, languageChoice, receipt, themeButton, toast, type HubSignIn } from '../shared/ui.ts';
 import '../shared/ui.ts';
 import './alert-element.ts';
 import type { HubTakeoverAlert } from './alert-element.ts';
@@ -55,7 +57,9 @@ class HubDesk extends LitElement {
     document.addEventListener('visibilitychange', () => {
       if (document.visibilityState === 'visible' && this.#desk?.current) this.#desk.select(this.#desk.current);
     });
+    setInterval(() => this.#account.touch(), TOUCH_MS);
     if (this.#account.take()) this.#start();
+    else void this.#account.find().then((found) => (found ? this.#start() : this.tick++));
   }
 
   #start(): void {
@@ -91,9 +95,9 @@ class HubDesk extends LitElement {
 
   async #signOut(): Promise<void> {
     await this.#hub?.signOut();
-    this.#account.drop();
     sessionStorage.removeItem(ROWS);
     this.#hub = this.#desk = null;
+    this.problem = (await this.#account.end()) ? '' : t('stillSignedIn');
     this.tick++;
   }
 
@@ -142,7 +146,7 @@ class HubDesk extends LitElement {
   }
 
   #signIn(): TemplateResult {
-    return html`<hub-sign-in .account=${this.#account} .roles=${['agent']} .heading=${t('desk')} .lead=${t('lead')}
+    return html`<hub-sign-in .account=${this.#account} .offered=${this.#account.offered} .roles=${['agent']} .heading=${t('desk')} .lead=${t('lead')}
       .problem=${this.problem} @signed-in=${() => this.#start()}></hub-sign-in>`;
   }
 
@@ -274,27 +278,26 @@ class HubDesk extends LitElement {
     const name = mine ? t('you') : customer ? this.#customerName(talk) : one.name || person?.name || t((one.purpose ?? 'someone') as 'agent');
     const grouped = before !== null && before.participant_id === one.participant_id && before.purpose === one.purpose && one.at - before.at < GROUP_MS;
     const side = customer ? 'in' : mine ? 'out mine' : 'out';
+    const state = stateOf(one);
     return html`<article class="message ${side} ${one.purpose ?? ''} ${grouped ? 'grouped' : ''}">
       <p class="by ${grouped ? 'sr' : ''}"><b>${name}</b>${one.purpose === 'bot' ? html` <span class="badge">${t('bot')}</span>` : nothing} <time>${timeOf(one.at)}</time></p>
-      <div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map(attachment)}</div>
-      ${one.edited || (!customer && one.status) ? html`<p class="receipt">${one.edited ? t('edited') : nothing} ${customer ? nothing : this.#receipt(one.status)}</p>` : nothing}
+      <div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => attachment(file, this.#save))}</div>
+      ${one.edited || state ? html`<p class="receipt">${one.edited ? t('edited') : nothing} ${state ? receipt(state, one.reason) : nothing}</p>` : nothing}
     </article>`;
   }
 
-  #receipt(status: string | undefined): TemplateResult | typeof nothing {
-    if (!status || !['sent', 'delivered', 'read', 'failed'].includes(status)) return nothing;
-    const sign = status === 'failed' ? 'alert' : status === 'sent' ? 'check' : 'checks';
-    return html`<span class="status-${status}">${icon(sign)} ${t(status as 'sent')}</span>`;
-  }
+  #save = (file: Attachment): void => {
+    this.#desk?.files.open(file.url).catch((error) => toast(error.code === 'unknown_file' ? t('fileGone', { name: file.name }) : whyRefused(error, t), 'danger'));
+  };
 
   #outgoing(desk: Desk, talk: Talk, one: Outgoing): TemplateResult {
     return html`<article class="message out mine pending">
-      <div class="bubble"><p dir="auto">${one.text}</p></div>
+      <div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => attachment(file, this.#save))}</div>
       ${one.problem
         ? html`<p class="receipt status-failed" role="alert">${t('notSent', { why: one.problem })}
             <button class="btn small" type="button" @click=${() => desk.deliver(talk, one)}>${t('again')}</button>
             <button class="btn small quiet" type="button" @click=${() => desk.discard(talk, one)}>${t('discard')}</button></p>`
-        : html`<p class="receipt">${t('sending')}</p>`}
+        : html`<p class="receipt">${icon('clock')} ${t('sending')}</p>`}
     </article>`;
   }
 
@@ -329,12 +332,14 @@ class HubDesk extends LitElement {
       this.#send(desk, talk);
     };
     const write = (event: Event) => desk.write(talk, (event.target as HTMLTextAreaElement).value);
+    const files = takesFiles(talk.tray);
     return html`${foreign ? html`<p class="over-note">${t('otherOwner')}</p>` : nothing}
-      <form class="composer" @submit=${(event: Event) => { event.preventDefault(); this.#send(desk, talk); }}>
+      <form class="composer" @submit=${(event: Event) => { event.preventDefault(); this.#send(desk, talk); }} @dragover=${files.over} @drop=${files.drop} @paste=${files.paste}>
+        ${trayView(talk.tray, t)}${attachButton(talk.tray, t, 'btn icon attach')}
         <label class="sr" for="composer">${t('composer', { name: this.#customerName(talk) })}</label>
         <textarea class="input" id="composer" rows="2" dir="auto" aria-describedby="composer-hint" .value=${live(talk.draft)}
           placeholder=${t('composer', { name: this.#customerName(talk) })} @input=${write} @keydown=${keys}></textarea>
-        <button class="btn primary" type="submit" ?disabled=${!talk.draft.trim()}>${icon('send')}${t('send')}</button>
+        <button class="btn primary" type="submit" ?disabled=${!talk.sendable}>${icon('send')}${t('send')}</button>
         <span class="muted hint" id="composer-hint">${t('composerHint')}</span>
       </form>`;
   }

@@ -3,8 +3,9 @@
  * of the hub's events plus the few commands an agent has; the view listens to `change`.
  */
 
-import { ConversationStore, HubError, randomId, type HubConnection, type HubEvent, type Json, type Message } from '../sdk/hub.ts';
+import { ConversationStore, HubError, HubFiles, randomId, type Attachment, type HubConnection, type HubEvent, type Json, type Message } from '../sdk/hub.ts';
 import type { Account } from '../shared/auth.ts';
+import { Tray } from '../shared/tray.ts';
 
 const DRAFT_MS = 500;
 export const ROWS = 'hub.desk.rows';
@@ -21,6 +22,7 @@ export interface Wrapup {
 export interface Outgoing {
   id: string;
   text: string;
+  attachments: Attachment[];
   problem: string;
 }
 
@@ -39,8 +41,19 @@ export class Talk {
   draftTimer = 0;
   typedAt = 0;
 
-  constructor(readonly id: string) {
+  readonly tray: Tray;
+
+  constructor(
+    readonly id: string,
+    files: HubFiles,
+  ) {
     this.store = new ConversationStore(id);
+    this.tray = new Tray(files, id);
+  }
+
+  /** True where there is something to send, and nothing to wait for. */
+  get sendable(): boolean {
+    return this.open && !this.tray.busy && (this.draft.trim() !== '' || this.tray.ready);
   }
 
   /** True while one may write. */
@@ -55,6 +68,7 @@ export class Talk {
 
 export class Desk extends EventTarget {
   talks = new Map<string, Talk>();
+  readonly files: HubFiles;
   current: string | null = null;
 
   constructor(
@@ -62,6 +76,7 @@ export class Desk extends EventTarget {
     readonly account: Account,
   ) {
     super();
+    this.files = new HubFiles(location.origin, () => account.credentials);
     hub.addEventListener('event', (event) => this.#take((event as CustomEvent<HubEvent>).detail));
     hub.addEventListener('session', (event) => {
       // A new session tells everything again; drafts of this page stay.
@@ -129,9 +144,8 @@ export class Desk extends EventTarget {
   }
 
   send(talk: Talk): void {
-    const text = talk.draft.trim();
-    if (!text || !talk.open) return;
-    const outgoing = { id: randomId('c'), text, problem: '' };
+    if (!talk.sendable) return;
+    const outgoing = { id: randomId('c'), text: talk.draft.trim(), attachments: talk.tray.take(), problem: '' };
     talk.outgoing.push(outgoing);
     talk.draft = '';
     talk.returned = '';
@@ -145,7 +159,9 @@ export class Desk extends EventTarget {
     outgoing.problem = '';
     this.#changed();
     try {
-      await this.hub.command('message.send', { conversation_id: talk.id, text: outgoing.text, client_message_id: outgoing.id });
+      const { id, text, attachments } = outgoing;
+      const files = attachments.length ? { attachments } : {};
+      await this.hub.command('message.send', { conversation_id: talk.id, text, client_message_id: id, ...files });
       this.discard(talk, outgoing);
     } catch (error) {
       this.#undelivered(talk, outgoing, error as HubError);
@@ -207,7 +223,8 @@ export class Desk extends EventTarget {
   /** A conversation appears by its snapshot; one that was taken away before a reload by what is still owed. */
   #begin(event: HubEvent, id: string): Talk | null {
     if (!['conversation.snapshot', 'stream.reset', 'wrapup.requested', 'takeover.notified'].includes(event.event)) return null;
-    const talk = new Talk(id);
+    const talk = new Talk(id, this.files);
+    talk.tray.addEventListener('change', () => this.#changed());
     this.talks.set(id, talk);
     if (event.event !== 'conversation.snapshot' && !event.data.snapshot) {
       talk.left = 'unknown';
@@ -251,7 +268,7 @@ export class Desk extends EventTarget {
     const mine = data.participant_id && data.participant_id === this.own(talk);
     if (mine) {
       // The event may come before the answer to the command: what is in the transcript is no longer on its way.
-      const arrived = talk.outgoing.findIndex((one) => one.text === data.text && !one.problem);
+      const arrived = talk.outgoing.findIndex((one) => one.text === data.text && one.attachments.length === data.attachments.length && !one.problem);
       if (arrived >= 0) talk.outgoing.splice(arrived, 1);
       return;
     }

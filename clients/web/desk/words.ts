@@ -1,9 +1,11 @@
 /** The agent desk's words. */
 
 import { words } from '../shared/i18n.ts';
+import { TRAY_WORDS } from '../shared/tray.ts';
 
 export const t = words({
   en: {
+    ...TRAY_WORDS.en,
     desk: 'Agent desk',
     lead: 'Your conversations with customers.',
     signOut: 'Sign out',
@@ -36,10 +38,6 @@ export const t = words({
     notSent: 'Not sent: {why}',
     again: 'Try again',
     discard: 'Discard',
-    sent: 'Sent',
-    delivered: 'Delivered',
-    read: 'Read',
-    failed: 'Not delivered',
     edited: 'edited',
     end: 'End conversation',
     endSure: 'End this conversation?',
@@ -78,6 +76,7 @@ export const t = words({
     again_: 'Sign in again',
     expired: 'Your sign-in has ended. Sign in again.',
     refused: 'The hub refuses this sign-in.',
+    stillSignedIn: 'The hub could not be reached: this browser may still be signed in.',
     available: 'Available',
     busy: 'Busy',
     away: 'Away',
@@ -94,6 +93,7 @@ export const t = words({
     sms: 'SMS',
   },
   de: {
+    ...TRAY_WORDS.de,
     desk: 'Agentenplatz',
     lead: 'Ihre Gespräche mit der Kundschaft.',
     signOut: 'Abmelden',
@@ -126,10 +126,6 @@ export const t = words({
     notSent: 'Nicht gesendet: {why}',
     again: 'Noch einmal',
     discard: 'Verwerfen',
-    sent: 'Gesendet',
-    delivered: 'Zugestellt',
-    read: 'Gelesen',
-    failed: 'Nicht zugestellt',
     edited: 'bearbeitet',
     end: 'Gespräch beenden',
     endSure: 'Dieses Gespräch beenden?',
@@ -168,6 +164,7 @@ export const t = words({
     again_: 'Neu anmelden',
     expired: 'Ihre Anmeldung ist abgelaufen. Bitte melden Sie sich neu an.',
     refused: 'Der Hub lehnt diese Anmeldung ab.',
+    stillSignedIn: 'Der Hub war nicht erreichbar: Dieser Browser kann noch angemeldet sein.',
     available: 'Verfügbar',
     busy: 'Beschäftigt',
     away: 'Abwesend',

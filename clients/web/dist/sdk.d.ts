@@ -4,6 +4,7 @@
  *     HubConnection      hello, resume, heartbeats, commands that survive a reconnect, events
  *     ViewStore          rows of one subscribed view, kept up to date over reconnects
  *     ConversationStore  one conversation: a snapshot and the events since
+ *     HubFiles           files of conversations: what is taken, upload with progress, open
  *
  * It speaks the wire protocol `hub.v1` and depends on nothing. A page that reloads resumes its session with what lies in
  * `storage`; cursors live in memory only, so a reloaded page gets whole snapshots and a page that merely lost its network
@@ -156,6 +157,11 @@ export declare class ViewStore extends EventTarget {
     apply(event: HubEvent): boolean;
 }
 /**
+ * What became of a message of one's own side, as a screen shows it. `pending`: the hub has it, nobody has confirmed it yet; null
+ * where there is nothing to say: the customer's, and what a platform's own desktop sent and never reports on.
+ */
+export declare function stateOf(message: Message): 'pending' | 'sent' | 'delivered' | 'read' | 'failed' | null;
+/**
  * One conversation as its receiver sees it: a snapshot and the events since. `apply` returns true where something changed;
  * an event of another conversation changes nothing. Older messages can be put in front with `prepend`.
  */
@@ -186,7 +192,37 @@ export declare class ConversationStore {
     reset(snapshot: Json): void;
     /** Older messages, oldest first, in front of those that are there. */
     prepend(older: Message[]): void;
+    /** A message's receipt, from wherever it is known; one that comes late takes nothing back. True where it goes further. */
+    receipt(messageId: string, status: string | undefined, reason?: string | null | undefined): boolean;
     /** The participants who type right now. */
     typists(now?: number): string[];
+}
+export interface FileLimits {
+    bytes_max: number;
+    files_per_conversation: number;
+    /** Endings of names by media type. */
+    types: Record<string, string[]>;
+}
+/** True for the address of a file that the hub keeps: opened with `HubFiles.open`, not followed as it is. */
+export declare function isHubFile(url: unknown): url is string;
+/** Who asks: an identity token (not a ticket), or the headers that stand for it. */
+export type Credentials = string | Readonly<Record<string, string>>;
+/** Files of conversations, for whoever `getCredentials` speaks of. Rejects with `HubError`. */
+export declare class HubFiles {
+    #private;
+    readonly base: string;
+    readonly getCredentials: () => Credentials | Promise<Credentials>;
+    constructor(base: string, getCredentials: () => Credentials | Promise<Credentials>);
+    /** What is taken; asked once. */
+    limits(): Promise<FileLimits>;
+    /**
+     * Upload a file for a conversation (null: the customer's own); the attachment to send with a message. `progress` is told
+     * the share that has left, 0 to 1. Too large a file isn't sent at all.
+     */
+    upload(file: File, conversationId: string | null, progress?: (share: number) => void, signal?: AbortSignal): Promise<Attachment>;
+    /** An address that opens a file of the hub's for a minute. */
+    link(url: string): Promise<string>;
+    /** Save a file of the hub's, as the browser does with a download. */
+    open(url: string): Promise<void>;
 }
 export {};

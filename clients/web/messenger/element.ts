@@ -12,15 +12,27 @@
 
 import { LitElement, html, nothing, unsafeCSS, type TemplateResult } from 'lit';
 import { live } from 'lit/directives/live.js';
-import { ConversationStore, HubConnection, HubError, randomId, type HubEvent, type Message } from '../sdk/hub.ts';
+import { ConversationStore, HubConnection, HubError, HubFiles, randomId, type Attachment, type HubEvent, type Message } from '../sdk/hub.ts';
 import { Account, call, claimsOf, socketUrl } from '../shared/auth.ts';
 import { direction, locale, timeOf } from '../shared/i18n.ts';
+import { Tray, attachButton, takesFiles, trayView, whyRefused } from '../shared/tray.ts';
 import { attachment, icon, initials } from '../shared/ui.ts';
 import parts from '../shared/parts.css?text';
 import talk from '../shared/talk.css?text';
 import tokens from '../shared/tokens.css?text';
+import tray from '../shared/tray.css?text';
 import own from './element.css?text';
 import { t } from './words.ts';
+
+/** Storage that outlives the tab; where a browser forbids it, the tab's own. */
+function browserStorage(): Storage {
+  try {
+    localStorage.getItem('');
+    return localStorage;
+  } catch {
+    return sessionStorage;
+  }
+}
 
 const TYPING_AGAIN_MS = 3_000;
 const GROUP_MS = 120_000;
@@ -30,13 +42,14 @@ const SNAPSHOT_MS = 700;
 interface Outgoing {
   id: string;
   text: string;
+  attachments: Attachment[];
   problem: string;
 }
 
 type Phase = 'idle' | 'opening' | 'form' | 'talk';
 
 export class HubMessenger extends LitElement {
-  static override styles = [unsafeCSS(tokens), unsafeCSS(parts), unsafeCSS(talk), unsafeCSS(own)];
+  static override styles = [unsafeCSS(tokens), unsafeCSS(parts), unsafeCSS(talk), unsafeCSS(tray), unsafeCSS(own)];
   static override properties = {
     token: {},
     queue: {},
@@ -61,9 +74,14 @@ export class HubMessenger extends LitElement {
   declare asking: boolean;
   getToken: (() => Promise<string>) | null = null;
   #account = new Account('messenger');
+  /** An anonymous customer's: they come back by it in another tab, or after closing this one. */
+  #guest = new Account('messenger.guest', browserStorage());
   #line: HubConnection | null = null;
   #store: ConversationStore | null = null;
   #outgoing: Outgoing[] = [];
+  #files: HubFiles | null = null;
+  #tray: Tray | null = null;
+  #allOlder = false;
   #draft = '';
   #typedAt = 0;
   #unread = 0;
@@ -112,14 +130,14 @@ export class HubMessenger extends LitElement {
   }
 
   #kept(): boolean {
-    return Boolean(this.token || this.getToken || sessionStorage.getItem(this.#account.tokenKey));
+    return Boolean(this.token || this.getToken || this.#account.token || this.#guest.token);
   }
 
   // -- the connection -------------------------------------------------------------------------------------------------------
 
-  /** The identity token: the page's, or the anonymous one of this tab. */
+  /** The identity token: the page's, the one of the address, or the anonymous one of this browser. */
   async #identity(): Promise<string> {
-    const token = this.getToken ? await this.getToken() : this.token || sessionStorage.getItem(this.#account.tokenKey);
+    const token = this.getToken ? await this.getToken() : this.token || this.#account.token || this.#guest.token;
     if (!token) throw new HubError('unauthenticated', 'There is no token.');
     return token;
   }
@@ -165,7 +183,10 @@ export class HubMessenger extends LitElement {
     this.#line = null;
     this.#store = null;
     this.#outgoing = [];
+    this.#tray = null;
+    this.#allOlder = false;
     this.#account.drop();
+    this.#guest.drop();
     this.#receipted.clear();
     this.phase = 'form';
     this.problem = problem;
@@ -176,9 +197,17 @@ export class HubMessenger extends LitElement {
     this.#store ??= new ConversationStore(event.conversation_id);
     if (!this.#store.apply(event)) return;
     this.phase = 'talk';
+    this.#tray ??= this.#newTray();
     if (event.event === 'message.created') this.#said(event.data);
     this.#seen();
     this.tick++;
+  }
+
+  #newTray(): Tray {
+    this.#files = new HubFiles(this.#base, async () => ({ authorization: `Bearer ${await this.#identity()}` }));
+    const tray = new Tray(this.#files, null);
+    tray.addEventListener('change', () => this.tick++);
+    return tray;
   }
 
   #said(data: HubEvent['data']): void {
@@ -187,7 +216,7 @@ export class HubMessenger extends LitElement {
       return;
     }
     // The event may come before the answer to the command: what is in the transcript is no longer on its way.
-    const arrived = this.#outgoing.findIndex((one) => one.text === data.text && !one.problem);
+    const arrived = this.#outgoing.findIndex((one) => one.text === data.text && one.attachments.length === data.attachments.length && !one.problem);
     if (arrived >= 0) this.#outgoing.splice(arrived, 1);
   }
 
@@ -220,7 +249,9 @@ export class HubMessenger extends LitElement {
         await greeted;
       }
       const started = { queue: this.queue || 'support', ...(subject ? { subject } : {}), ...(name ? { name } : {}) };
-      await this.#line!.command('conversation.start', started);
+      await this.#line!.command('conversation.start', started).catch((error: HubError) => {
+        if (error.code !== 'already_done') throw error; // another tab was first: it is the same conversation
+      });
       if (text) this.#say(text);
     } catch (error) {
       this.problem = error instanceof HubError ? error.message : t('closed');
@@ -234,11 +265,11 @@ export class HubMessenger extends LitElement {
     const answer = await call(`${this.#base}/v1/guests`, options).catch((error: HubError) => {
       throw error.code === 'rate_limited' ? error : new HubError(error.code, t('closed'));
     });
-    this.#account.keep(answer.token);
+    this.#guest.keep(answer.token);
   }
 
-  #say(text: string): void {
-    const outgoing = { id: randomId('c'), text, problem: '' };
+  #say(text: string, attachments: Attachment[] = []): void {
+    const outgoing = { id: randomId('c'), text, attachments, problem: '' };
     this.#outgoing.push(outgoing);
     this.#follow = true;
     void this.#deliver(outgoing);
@@ -248,7 +279,8 @@ export class HubMessenger extends LitElement {
     outgoing.problem = '';
     this.tick++;
     try {
-      await this.#line!.command('message.send', { text: outgoing.text, client_message_id: outgoing.id });
+      const { id, text, attachments } = outgoing;
+      await this.#line!.command('message.send', { text, client_message_id: id, ...(attachments.length ? { attachments } : {}) });
       this.#outgoing = this.#outgoing.filter((one) => one !== outgoing);
     } catch (error) {
       outgoing.problem = (error as Error).message;
@@ -256,12 +288,16 @@ export class HubMessenger extends LitElement {
     this.tick++;
   }
 
+  get #sendable(): boolean {
+    return !this.#tray?.busy && (this.#draft.trim() !== '' || Boolean(this.#tray?.ready));
+  }
+
   #send(): void {
+    if (!this.#sendable) return;
     const text = this.#draft.trim();
-    if (!text) return;
     this.#draft = '';
     this.#typing(false);
-    this.#say(text);
+    this.#say(text, this.#tray?.take() ?? []);
     this.renderRoot.querySelector<HTMLElement>('#write')?.focus();
   }
 
@@ -282,6 +318,28 @@ export class HubMessenger extends LitElement {
     this.asking = false;
     await this.#line?.command('conversation.end', {}).catch((error: Error) => (this.problem = error.message));
   }
+
+  /** Messages before the first one shown; a page of another origin may not ask for them. */
+  async #older(): Promise<void> {
+    const store = this.#store!;
+    const before = (store.messages[0] as Message & { offset?: number })?.offset;
+    const path = `${this.#base}/v1/conversations/${encodeURIComponent(store.conversationId)}/transcript?limit=100&before=${before}`;
+    try {
+      const { entries } = await call(path, { headers: { authorization: `Bearer ${await this.#identity()}` } });
+      this.#allOlder = entries.length < 100;
+      this.#follow = false;
+      store.prepend(entries.map((one: Message) => ({ ...one, attachments: one.attachments ?? [] })));
+    } catch (error) {
+      this.problem = (error as Error).message;
+    }
+    this.tick++;
+  }
+
+  #save = (file: Attachment): void => {
+    this.problem = '';
+    const failed = (error: HubError) => (this.problem = error.code === 'unknown_file' ? t('fileGone', { name: file.name }) : whyRefused(error, t));
+    this.#files?.open(file.url).catch(failed);
+  };
 
   #toggle(): void {
     this.shown = !this.shown;
@@ -332,7 +390,7 @@ export class HubMessenger extends LitElement {
   }
 
   #form(): TemplateResult {
-    const known = claimsOf(this.token || (sessionStorage.getItem(this.#account.tokenKey) ?? '')).name;
+    const known = claimsOf(this.token || this.#account.token).name;
     return html`<form class="start" @submit=${this.#start}>
       <p class="muted">${t('lead')}</p>
       ${known ? nothing : html`<label class="field" for="name">${t('name')}<input class="input" id="name" name="name" autocomplete="name" maxlength="100" dir="auto" /></label>`}
@@ -349,9 +407,11 @@ export class HubMessenger extends LitElement {
       const box = event.target as HTMLElement;
       this.#follow = box.scrollHeight - box.scrollTop - box.clientHeight < 80;
     };
+    const more = store.messages.length >= 50 && !this.#allOlder && this.#base === location.origin;
     const lastOwn = store.messages.filter((one) => one.own).at(-1);
     const name = store.senderName;
     return html`<div class="transcript" role="log" aria-label=${t('messages')} tabindex="0" @scroll=${scrolled}>
+        ${more ? html`<button class="btn small older" type="button" @click=${() => this.#older()}>${t('older')}</button>` : nothing}
         ${store.messages.map((one, index) => this.#message(one, store.messages[index - 1], one === lastOwn))}
         ${this.#outgoing.map((one) => this.#pending(one))}
         ${store.typists().length ? html`<p class="typing muted">${name ? t('typing', { name }) : t('someoneTyping')}</p>` : nothing}
@@ -365,13 +425,13 @@ export class HubMessenger extends LitElement {
     const status = one.status && ['sent', 'delivered', 'read', 'failed'].includes(one.status) ? one.status : 'sent';
     return html`<article class="message ${one.own ? 'out mine' : 'in'} ${grouped ? 'grouped' : ''}">
       <p class="by ${grouped ? 'sr' : ''}"><b>${name}</b> <time>${timeOf(one.at)}</time></p>
-      <div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map(attachment)}</div>
+      <div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => attachment(file, this.#save))}</div>
       ${lastOwn ? html`<p class="receipt status-${status}">${t(status as 'sent')}</p>` : nothing}
     </article>`;
   }
 
   #pending(one: Outgoing): TemplateResult {
-    return html`<article class="message out mine pending"><div class="bubble"><p dir="auto">${one.text}</p></div>
+    return html`<article class="message out mine pending"><div class="bubble">${one.text ? html`<p dir="auto">${one.text}</p>` : nothing}${one.attachments.map((file) => attachment(file, this.#save))}</div>
       ${one.problem ? html`<p class="receipt status-failed" role="alert">${t('notSent', { why: one.problem })}
         <button class="btn small" type="button" @click=${() => this.#deliver(one)}>${t('again')}</button></p>` : html`<p class="receipt">${t('sending')}</p>`}
     </article>`;
@@ -383,10 +443,14 @@ export class HubMessenger extends LitElement {
       event.preventDefault();
       this.#send();
     };
-    return html`<form class="write" @submit=${(event: Event) => { event.preventDefault(); this.#send(); }}>
+    const tray = this.#tray ??= this.#newTray();
+    const files = takesFiles(tray);
+    return html`${this.problem ? html`<p class="error-text trouble" role="alert">${this.problem}</p>` : nothing}
+    <form class="write" @submit=${(event: Event) => { event.preventDefault(); this.#send(); }} @dragover=${files.over} @drop=${files.drop} @paste=${files.paste}>
+      ${trayView(tray, t)}${attachButton(tray, t, 'btn quiet icon')}
       <label class="sr" for="write">${t('write')}</label>
       <textarea class="input" id="write" rows="1" dir="auto" placeholder=${t('write')} .value=${live(this.#draft)} @input=${this.#write} @keydown=${keys}></textarea>
-      <button class="btn primary icon" type="submit" aria-label=${t('send')} ?disabled=${!this.#draft.trim()}>${icon('send')}</button>
+      <button class="btn primary icon" type="submit" aria-label=${t('send')} ?disabled=${!this.#sendable}>${icon('send')}</button>
     </form>`;
   }
 

@@ -1,9 +1,11 @@
 /** The messenger's words. */
 
 import { words } from '../shared/i18n.ts';
+import { TRAY_WORDS } from '../shared/tray.ts';
 
 export const t = words({
   en: {
+    ...TRAY_WORDS.en,
     title: 'Messages',
     hello: 'How can we help?',
     lead: 'Write to us here. You can leave this page open or come back to it.',
@@ -12,6 +14,7 @@ export const t = words({
     first: 'Your message',
     start: 'Start conversation',
     starting: 'Starting…',
+    older: 'Load older messages',
     messages: 'Messages',
     nobody: 'Somebody will be with you shortly.',
     with: 'You are talking with {name}',
@@ -46,6 +49,7 @@ export const t = words({
     unread: '{n} new message|{n} new messages',
   },
   de: {
+    ...TRAY_WORDS.de,
     title: 'Nachrichten',
     hello: 'Wie können wir helfen?',
     lead: 'Schreiben Sie uns hier. Sie können diese Seite offen lassen oder wiederkommen.',
@@ -54,6 +58,7 @@ export const t = words({
     first: 'Ihre Nachricht',
     start: 'Gespräch beginnen',
     starting: 'Beginne…',
+    older: 'Ältere Nachrichten laden',
     messages: 'Nachrichten',
     nobody: 'Gleich ist jemand für Sie da.',
     with: 'Sie sprechen mit {name}',

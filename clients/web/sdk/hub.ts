@@ -4,6 +4,7 @@
  *     HubConnection      hello, resume, heartbeats, commands that survive a reconnect, events
  *     ViewStore          rows of one subscribed view, kept up to date over reconnects
  *     ConversationStore  one conversation: a snapshot and the events since
+ *     HubFiles           files of conversations: what is taken, upload with progress, open
  *
  * It speaks the wire protocol `hub.v1` and depends on nothing. A page that reloads resumes its session with what lies in
  * `storage`; cursors live in memory only, so a reloaded page gets whole snapshots and a page that merely lost its network
@@ -660,6 +661,20 @@ export class ViewStore extends EventTarget {
   }
 }
 
+/** How far a receipt goes: `failed` is further than `sent`, and is taken back by a delivery after all. */
+const RANKS = ['sent', 'failed', 'delivered', 'read'];
+const rank = (status: string | undefined): number => (status === undefined ? -1 : RANKS.indexOf(status));
+
+/**
+ * What became of a message of one's own side, as a screen shows it. `pending`: the hub has it, nobody has confirmed it yet; null
+ * where there is nothing to say: the customer's, and what a platform's own desktop sent and never reports on.
+ */
+export function stateOf(message: Message): 'pending' | 'sent' | 'delivered' | 'read' | 'failed' | null {
+  if (message.purpose === 'customer') return null;
+  if (rank(message.status) >= 0) return message.status as 'sent';
+  return message.message_id.startsWith('msg_') ? 'pending' : null;
+}
+
 /** Typing that nobody ended is over after this time: the end may have been lost. */
 const TYPING_MS = 8_000;
 
@@ -709,7 +724,7 @@ export class ConversationStore {
     const known = this.messages;
     this.messages = (snapshot.messages ?? []).map((one: Message) => ({ ...one, attachments: one.attachments ?? [] }));
     this.#keepOlder(known);
-    for (const one of this.messages) if (one.status) this.receipts.set(one.message_id, { status: one.status, reason: null });
+    for (const one of this.messages) this.receipt(one.message_id, one.status, one.reason);
     this.marks = this.marks.filter((mark) => mark.at <= (this.messages[0]?.at ?? 0));
     this.typing.clear();
     this.draft = snapshot.draft ?? null;
@@ -723,7 +738,17 @@ export class ConversationStore {
   prepend(older: Message[]): void {
     const here = new Set(this.messages.map((one) => one.message_id));
     this.messages.unshift(...older.filter((one) => !here.has(one.message_id)));
-    for (const one of older) if (one.status) this.receipts.set(one.message_id, { status: one.status, reason: null });
+    for (const one of older) this.receipt(one.message_id, one.status, one.reason);
+  }
+
+  /** A message's receipt, from wherever it is known; one that comes late takes nothing back. True where it goes further. */
+  receipt(messageId: string, status: string | undefined, reason: string | null | undefined = null): boolean {
+    const known = this.receipts.get(messageId)?.status;
+    if (!status || rank(status) <= rank(known)) return false;
+    this.receipts.set(messageId, { status, reason: reason ?? null });
+    const message = this.messages.find((one) => one.message_id === messageId);
+    if (message) Object.assign(message, { status, reason: reason ?? null });
+    return true;
   }
 
   /** The participants who type right now. */
@@ -749,7 +774,7 @@ function mark(kind: Mark['kind']): Fold {
 
 function created(store: ConversationStore, data: Json, at: number): void {
   const known = store.messages.findIndex((one) => one.message_id === data.message_id);
-  const message = { ...data, attachments: data.attachments ?? [], at } as Message;
+  const message = { ...data, ...store.receipts.get(data.message_id), attachments: data.attachments ?? [], at } as Message;
   if (known >= 0) store.messages[known] = { ...message, at: store.messages[known]!.at };
   else store.messages.push(message);
   store.typing.delete(data.participant_id ?? '');
@@ -777,11 +802,7 @@ function disconnected(store: ConversationStore, data: Json, at: number): void {
 const FOLDS: Record<string, Fold> = {
   'message.created': created,
   'message.updated': updated,
-  'message.receipt': (store, data) => {
-    store.receipts.set(data.message_id, { status: data.status, reason: data.reason ?? null });
-    const known = store.messages.find((one) => one.message_id === data.message_id);
-    if (known) known.status = data.status;
-  },
+  'message.receipt': (store, data) => void store.receipt(data.message_id, data.status, data.reason),
   'panel.updated': (store, data) => {
     if (data.content === null) store.panels.delete(data.panel);
     else store.panels.set(data.panel, data.content);
@@ -810,3 +831,109 @@ const FOLDS: Record<string, Fold> = {
     store.senderName = data.name ?? null;
   },
 };
+
+// -- files ------------------------------------------------------------------------------------------------------------------
+
+/** Where the hub's own files are; an attachment that begins otherwise is a platform's. */
+const FILES = '/v1/files';
+
+export interface FileLimits {
+  bytes_max: number;
+  files_per_conversation: number;
+  /** Endings of names by media type. */
+  types: Record<string, string[]>;
+}
+
+/** True for the address of a file that the hub keeps: opened with `HubFiles.open`, not followed as it is. */
+export function isHubFile(url: unknown): url is string {
+  return typeof url === 'string' && /^\/v1\/files\/fil_[0-9a-z]{22}\/[\w.~%-]+$/.test(url);
+}
+
+/** Who asks: an identity token (not a ticket), or the headers that stand for it. */
+export type Credentials = string | Readonly<Record<string, string>>;
+
+/** Files of conversations, for whoever `getCredentials` speaks of. Rejects with `HubError`. */
+export class HubFiles {
+  #limits: Promise<FileLimits> | null = null;
+
+  constructor(
+    readonly base: string,
+    readonly getCredentials: () => Credentials | Promise<Credentials>,
+  ) {}
+
+  /** What is taken; asked once. */
+  limits(): Promise<FileLimits> {
+    this.#limits ??= this.#call('GET', FILES).catch((error) => {
+      this.#limits = null;
+      throw error;
+    });
+    return this.#limits;
+  }
+
+  /**
+   * Upload a file for a conversation (null: the customer's own); the attachment to send with a message. `progress` is told
+   * the share that has left, 0 to 1. Too large a file isn't sent at all.
+   */
+  async upload(file: File, conversationId: string | null, progress?: (share: number) => void, signal?: AbortSignal): Promise<Attachment> {
+    const { bytes_max } = await this.limits();
+    if (file.size > bytes_max) throw new HubError('too_large', `A file has at most ${bytes_max} bytes.`, false, { bytes_max });
+    const headers = await this.#headers();
+    const query = conversationId === null ? '' : `?conversation_id=${encodeURIComponent(conversationId)}`;
+    const { url, name, mime } = await new Promise<Json>((resolve, reject) => {
+      // Only this kind of request tells how much has been sent.
+      const request = new XMLHttpRequest();
+      request.open('POST', `${this.base}${FILES}${query}`);
+      for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+      request.setRequestHeader('content-type', file.type || 'application/octet-stream');
+      request.setRequestHeader('x-file-name', encodeURIComponent(file.name.replace(/[\ud800-\udfff]/gu, '_')));
+      request.upload.onprogress = (event) => progress?.(event.total ? event.loaded / event.total : 0);
+      request.onerror = () => reject(new HubError('network', 'The hub cannot be reached.', true));
+      request.onabort = () => reject(new HubError('cancelled', 'The upload was cancelled.'));
+      request.onload = () => settle(request.status, request.responseText, resolve, reject);
+      signal?.addEventListener('abort', () => request.abort());
+      if (signal?.aborted) reject(new HubError('cancelled', 'The upload was cancelled.'));
+      else request.send(file);
+    });
+    return { url, name, mime };
+  }
+
+  /** An address that opens a file of the hub's for a minute. */
+  async link(url: string): Promise<string> {
+    const path = url.slice(0, url.lastIndexOf('/'));
+    return this.base + (await this.#call('POST', `${path}/link`)).url;
+  }
+
+  /** Save a file of the hub's, as the browser does with a download. */
+  async open(url: string): Promise<void> {
+    const link = Object.assign(document.createElement('a'), { href: await this.link(url), download: '', rel: 'noopener noreferrer', hidden: true });
+    document.body.append(link);
+    link.click();
+    link.remove();
+  }
+
+  async #headers(): Promise<Record<string, string>> {
+    const credentials = await this.getCredentials();
+    return typeof credentials === 'string' ? { authorization: `Bearer ${credentials}` } : { ...credentials };
+  }
+
+  async #call(method: string, path: string): Promise<any> {
+    const headers = await this.#headers();
+    const answer = await fetch(this.base + path, { method, headers, cache: 'no-store' }).catch(() => {
+      throw new HubError('network', 'The hub cannot be reached.', true);
+    });
+    const text = await answer.text();
+    return new Promise((resolve, reject) => settle(answer.status, text, resolve, reject));
+  }
+}
+
+function settle(status: number, text: string, resolve: (body: Json) => void, reject: (error: HubError) => void): void {
+  let body: Json = {};
+  try {
+    body = JSON.parse(text);
+  } catch {
+    // A proxy's own words; the status says enough.
+  }
+  if (body.error) reject(HubError.of(body.error));
+  else if (status === 200) resolve(body);
+  else reject(new HubError(status === 413 ? 'too_large' : 'network', `The hub answered with ${status}.`, status >= 500));
+}

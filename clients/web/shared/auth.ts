@@ -4,6 +4,7 @@
  */
 
 import { HubError } from '../sdk/hub.ts';
+import { PAGE, endSession, otherPage, signedIn } from './session.ts';
 
 export interface Persona {
   id: string;
@@ -23,12 +24,19 @@ export interface Claims {
   conversation?: string;
 }
 
-/** One app's token in `sessionStorage`. */
+/** One app's token in `sessionStorage`, or where `storage` says. */
 export class Account {
   readonly tokenKey: string;
   readonly sessionKey: string;
+  /** True where one can sign in at an identity provider. */
+  offered = false;
+  /** True where somebody has, and it is their session that counts, not a token. */
+  bySession = false;
 
-  constructor(readonly app: string) {
+  constructor(
+    readonly app: string,
+    readonly storage: Storage = sessionStorage,
+  ) {
     this.tokenKey = `hub.${app}.token`;
     this.sessionKey = `hub.${app}.session`;
   }
@@ -40,18 +48,57 @@ export class Account {
       history.replaceState(history.state, '', location.pathname + location.search);
       this.keep(given.trim());
     }
-    return sessionStorage.getItem(this.tokenKey);
+    return this.storage.getItem(this.tokenKey);
+  }
+
+  /** The token that is kept; empty where there is none. */
+  get token(): string {
+    return this.storage.getItem(this.tokenKey) ?? '';
+  }
+
+  /** What a request to the hub carries to be this person's: the token, or the header of the session's own page. */
+  get credentials(): string | typeof PAGE {
+    return this.bySession ? PAGE : this.token;
+  }
+
+  /** The same as headers. */
+  get headers(): Record<string, string> {
+    const { credentials } = this;
+    return typeof credentials === 'string' ? { authorization: `Bearer ${credentials}` } : credentials;
+  }
+
+  /** Whether somebody has signed in with this browser; where this is another role's page, it is left. */
+  async find(): Promise<boolean> {
+    const found = await signedIn();
+    this.offered = found !== undefined;
+    const elsewhere = found && otherPage(found.role);
+    if (elsewhere) location.replace(elsewhere);
+    this.bySession = Boolean(found) && !elsewhere;
+    return this.bySession;
+  }
+
+  /** Say that a page of the session is open. */
+  touch(): void {
+    if (this.bySession) void signedIn();
+  }
+
+  /** Forget token and session, here and, where it was signed in to, at the hub; false where that can't be reached. */
+  async end(): Promise<boolean> {
+    const { bySession } = this;
+    this.drop();
+    return !bySession || endSession();
   }
 
   /** Sign in with a token; a session of another token is not this one's. */
   keep(token: string): void {
-    if (sessionStorage.getItem(this.tokenKey) !== token) sessionStorage.removeItem(this.sessionKey);
-    sessionStorage.setItem(this.tokenKey, token);
+    if (this.token !== token) sessionStorage.removeItem(this.sessionKey);
+    this.storage.setItem(this.tokenKey, token);
   }
 
   /** Forget token and session. */
   drop(): void {
-    sessionStorage.removeItem(this.tokenKey);
+    this.bySession = false;
+    this.storage.removeItem(this.tokenKey);
     sessionStorage.removeItem(this.sessionKey);
   }
 
@@ -63,7 +110,7 @@ export class Account {
 
   /** Call a route of the hub as this person; its JSON. Throws `HubError`. */
   async request(path: string, options: RequestInit = {}): Promise<any> {
-    const headers = { ...(options.headers ?? {}), authorization: `Bearer ${sessionStorage.getItem(this.tokenKey) ?? ''}` };
+    const headers = { ...(options.headers ?? {}), ...this.headers };
     return call(path, { ...options, headers });
   }
 }

@@ -1,7 +1,7 @@
 /** Small things that every app shows: icons, toasts, theme, freshness, attachments, sign-in, sounds and notices. */
 
 import { LitElement, html, nothing, svg, type TemplateResult } from 'lit';
-import type { Attachment, HubConnection } from '../sdk/hub.ts';
+import { isHubFile, type Attachment, type HubConnection } from '../sdk/hub.ts';
 import { claimsOf, personas, type Account, type Persona } from './auth.ts';
 import { LOCALES, ago, chooseLocale, locale, words, type Locale } from './i18n.ts';
 
@@ -17,6 +17,7 @@ const t = words({
     theme: 'Light or dark',
     language: 'Language',
     signIn: 'Sign in',
+    provider: 'Sign in with your organization',
     token: 'Identity token',
     tokenHint: 'Paste the token that your administrator gave you.',
     notAToken: 'That is not a token: it has three parts with dots between them.',
@@ -26,6 +27,13 @@ const t = words({
     opensNew: 'opens in a new window',
     dismiss: 'Dismiss',
     file: 'File',
+    save: 'Save {name}',
+    pending: 'Not confirmed yet',
+    sent: 'Sent',
+    delivered: 'Delivered',
+    read: 'Read',
+    failed: 'Not delivered',
+    failedWhy: 'Not delivered: {reason}',
   },
   de: {
     live: 'Live',
@@ -38,6 +46,7 @@ const t = words({
     theme: 'Hell oder dunkel',
     language: 'Sprache',
     signIn: 'Anmelden',
+    provider: 'Mit Ihrer Organisation anmelden',
     token: 'Zugangstoken',
     tokenHint: 'Fügen Sie das Token ein, das Sie von der Verwaltung bekommen haben.',
     notAToken: 'Das ist kein Token: es hat drei Teile mit Punkten dazwischen.',
@@ -47,6 +56,13 @@ const t = words({
     opensNew: 'öffnet ein neues Fenster',
     dismiss: 'Schließen',
     file: 'Datei',
+    save: '{name} speichern',
+    pending: 'Noch nicht bestätigt',
+    sent: 'Gesendet',
+    delivered: 'Zugestellt',
+    read: 'Gelesen',
+    failed: 'Nicht zugestellt',
+    failedWhy: 'Nicht zugestellt: {reason}',
   },
 });
 
@@ -67,6 +83,7 @@ const PATHS: Record<string, TemplateResult> = {
   alert: svg`<path d="M12 3l10 18H2z"/><path d="M12 10v5M12 18v.01"/>`,
   check: svg`<path d="M4 12l5 5L20 6"/>`,
   checks: svg`<path d="M2 12l5 5L17 6M11 16l1 1L22 6"/>`,
+  clock: svg`<circle cx="12" cy="12" r="8.5"/><path d="M12 7v5l3.500 2"/>`,
   inbox: svg`<path d="M4 13l3-8h10l3 8v6H4z"/><path d="M4 13h5l1 3h4l1-3h5"/>`,
   chat: svg`<path d="M4 5h16v11H9l-5 4z"/><path d="M8 9h8M8 12h5"/>`,
 };
@@ -96,13 +113,27 @@ export function safeHref(url: unknown): string | null {
   }
 }
 
-/** A file as a link that opens elsewhere, or as its name alone. */
-export function attachment(one: Attachment): TemplateResult {
+/**
+ * A file. One of the hub's is saved by `open`; a platform's is a link that opens elsewhere, or, where it isn't https, its name
+ * alone.
+ */
+export function attachment(one: Attachment, open: (file: Attachment) => void): TemplateResult {
   const href = safeHref(one.url);
   const name = one.name || href?.split('/').at(-1) || t('file');
-  const inside = html`${icon('file')}<span>${name}</span>`;
-  if (!href) return html`<span class="attachment">${inside}</span>`;
+  const inside = html`${icon('file')}<bdi>${name}</bdi>`;
+  if (isHubFile(one.url)) return html`<button class="attachment" type="button" aria-label=${t('save', { name })} @click=${() => open(one)}>${inside}</button>`;
+  if (!href?.startsWith('https:')) return html`<span class="attachment">${inside}</span>`;
   return html`<a class="attachment" href=${href} target="_blank" rel="noopener noreferrer nofollow">${inside}</a>`;
+}
+
+// -- what became of a message -------------------------------------------------------------------------------------------------
+
+const SIGNS = { pending: 'clock', sent: 'check', delivered: 'checks', read: 'checks', failed: 'alert' } as const;
+
+/** What became of a message, in words beside a sign; `reason` tells why it failed. */
+export function receipt(state: keyof typeof SIGNS, reason?: string | null): TemplateResult {
+  const said = state === 'failed' && reason ? t('failedWhy', { reason }) : t(state);
+  return html`<span class="status-${state}">${icon(SIGNS[state])} ${said}</span>`;
 }
 
 // -- theme and language --------------------------------------------------------------------------------------------------------
@@ -206,8 +237,9 @@ export function toast(text: string, kind: 'info' | 'ok' | 'danger' = 'info'): vo
  * Properties: `account`, `roles` (those that fit this app), `heading`, `lead`, `problem` (shown at the field).
  */
 export class HubSignIn extends LitElement {
-  static override properties = { people: { state: true }, problem: {}, heading: {}, lead: {} };
+  static override properties = { people: { state: true }, problem: {}, heading: {}, lead: {}, offered: { type: Boolean } };
   declare people: Persona[];
+  declare offered: boolean;
   declare problem: string;
   declare heading: string;
   declare lead: string;
@@ -217,6 +249,7 @@ export class HubSignIn extends LitElement {
   constructor() {
     super();
     this.people = [];
+    this.offered = false;
     this.problem = '';
     this.heading = '';
     this.lead = '';
@@ -264,6 +297,7 @@ export class HubSignIn extends LitElement {
       <div class="signin-head"><img src="/assets/icon.svg" alt="" width="40" height="40" />
         <div><h1>${this.heading}</h1><p class="lead">${this.lead}</p></div></div>
       <div class="card">
+        ${this.offered ? html`<p class="row"><a class="btn primary" href="/sign-in?to=${this.account.app}">${t('provider')}</a></p>` : nothing}
         ${people.length ? html`<h2 id="people">${t('demo')}</h2><ul class="personas" aria-labelledby="people">${people.map((one) => this.#persona(one))}</ul>` : nothing}
         <form @submit=${this.#submit}>
           <label class="field" for="token">${t('token')}</label>

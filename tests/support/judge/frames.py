@@ -39,10 +39,17 @@ def judge_frames(records: Sequence[Record], sessions: Sequence[Session], walks: 
 
 
 def one_content_each(given: Iterable[Given]) -> Iterator[Violation]:
-    """Whoever is given a position of a history is given the same event; people who answer see more than customers."""
+    """
+    Whoever is given a position of a history is given the same event; people who answer see more than customers, and more
+    than those who only watch where something is masked.
+    """
     known: dict[tuple[str, str, str, str], Json] = {}
     for one in given:
         kind = "customer" if one.record.role == "customer" else "staff"
+        if one.event["data"].get("masked"):
+            if one.record.role in UNHEARD_ROLES:
+                yield Violation("I8", str(one.record), one.conversation, f"{one.event}", "what was said, without masks")
+            kind = "watching"
         key = (one.record.org, one.conversation, kind, str(one.place))
         first = known.setdefault(key, one.event)
         if first != one.event:

@@ -400,6 +400,26 @@ async def test_no_hub_is_a_timeout(hub: ScriptedHub) -> None:
             pass
 
 
+async def test_a_reveal_gives_the_message(hub: ScriptedHub) -> None:
+    """`message_reveal` sends conversation, message and reason, no `req`, and returns the message of the answer."""
+
+    async def script(line: Line) -> None:
+        await line.hello()
+        taken = await line.expect("message.reveal")
+        assert taken == {
+            "id": taken["id"],
+            "cmd": "message.reveal",
+            "conversation_id": "cnv_1",
+            "message_id": "m_1",
+            "reason": "asked to",
+        }
+        await line.send({"id": taken["id"], "ok": {"message": {"message_id": "m_1", "text": "clear"}}})
+        await line.stay()
+
+    async with connect_supervisor(hub.play(script), token="T", options=FAST) as client:
+        assert await client.message_reveal("cnv_1", "m_1", "asked to") == {"message_id": "m_1", "text": "clear"}
+
+
 @pytest.mark.parametrize(
     ("call", "cmd", "arguments"),
     [

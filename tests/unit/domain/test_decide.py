@@ -773,3 +773,55 @@ def test_refusal_changes_nothing() -> None:
     with pytest.raises(Refused):
         decide(given, confirm(token_hash="wrong"))
     assert given == copy
+
+
+# How long rights last: tokens end, and are replaced by newer ones.
+
+
+def until(*times: int) -> Situation:
+    """Ana monitors with one session for each of these ends of tokens (0: none)."""
+    given = situation(BOB)
+    for number, expires_at in enumerate(times):
+        who = person(expires_at=expires_at)
+        given = after(given, watch(who, session=f"ses_{number}"))
+    return given
+
+
+def test_a_monitor_lasts_as_long_as_the_last_token() -> None:
+    """The latest end of those who watch; none where one of them has none."""
+    ends = {(5,): 5, (5, 9): 9, (9, 5): 9, (5, 0): 0, (0, 5): 0}
+    for times, end in ends.items():
+        held = until(*(NOW + time if time else 0 for time in times)).monitor
+        assert held is not None
+        assert held.until == (NOW + end if end else 0)
+
+
+def test_a_lease_that_ends_behind_the_token_is_a_lost_permission() -> None:
+    """Who couldn't renew because their token was over lost a right; who fell silent before lost a lease."""
+    lapse = NOW + LEASE_MS
+    for end, reason in ((lapse, "permission_lost"), (lapse + 1, "lease_expired"), (0, "lease_expired")):
+        given = replace(until(end), now_ms=lapse)
+        assert ended(given, c.ExpireMonitor()).reason == reason
+        assert ended(given, watch(person("zoe"))).reason == reason
+
+
+def test_a_newer_token_keeps_the_monitor() -> None:
+    """Resumed with a token that lasts longer, the rights do; with the same one, or without a monitor, nothing happens."""
+    given, longer = until(NOW + 5), person(expires_at=NOW + 99_000)
+    keep = c.KeepMonitor(longer, "ses_0", "mon_ana", NOW + LEASE_MS)
+    kept = after(given, keep).monitor
+    assert kept is not None
+    assert (kept.until, kept.sessions) == (NOW + 99_000, given.monitor.sessions if given.monitor else ())
+    assert decide(after(given, keep), keep) == []
+    for other in (replace(keep, monitor_id="mon_old"), replace(keep, session="ses_9")):
+        assert decide(given, other) == []
+    assert decide(situation(BOB), keep) == []
+    assert decide(replace(given, now_ms=NOW + LEASE_MS), keep) == []
+
+
+def test_one_session_out_of_sight_leaves_the_others() -> None:
+    """A monitor goes on where another session still may; the last one's end is a lost permission."""
+    two = until(0, 0)
+    gone = c.LeaveMonitor("ana", "ses_1", out_of_sight=True)
+    assert names(decide(two, gone)) == ["MonitorLeft"]
+    assert ended(after(two, gone), replace(gone, session="ses_0")).reason == "permission_lost"

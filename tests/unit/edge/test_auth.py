@@ -1,22 +1,18 @@
 """Tokens: what is taken, and everything that isn't."""
 
-import asyncio
 import base64
 import json
-import threading
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from hub.domain.claims import ClaimNames, Grant, IssuerRules
 from hub.domain.errors import Refused
-from hub.edge import auth
-from hub.edge.auth import Authenticator, fetch_keys, issue_token
+from hub.edge.auth import TOKEN_CHARS_MAX, Authenticator, issue_token
 from hub.settings import IssuerSettings, Settings
 
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -24,6 +20,8 @@ NOW_MS = 1_795_377_600_123
 NOW_S = NOW_MS // 1000
 ISSUER = "https://login.example.com/"
 OTHER = "https://other.example.com/"
+GRANTING = "https://groups.example.com/"
+ANYBODY = IssuerRules(organizations=frozenset("*"))
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 RSA_WEAK = rsa.generate_private_key(public_exponent=65537, key_size=1024)
@@ -74,23 +72,17 @@ class Keys:
         return self.document if issuer.issuer == ISSUER else {"keys": [jwk(EC_OTHER, "ec")]}
 
 
-class Clock:
-    """The monotonic clock that the keys' ages are measured by, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def authenticator(
-    keys: Keys | None = None, *, secret: bytes | None = SECRET, now_ms: int = NOW_MS, clock: Clock | None = None
-) -> Authenticator:
+def authenticator(keys: Keys | None = None, *, secret: bytes | None = SECRET, now_ms: int = NOW_MS) -> Authenticator:
     """One with a secret, two issuers and a clock that stands still."""
-    issuers = (IssuerSettings(ISSUER, jwks_url=f"{ISSUER}keys"), IssuerSettings(OTHER, jwks_url=f"{OTHER}keys"))
+    one = Grant(("groups",), "cc-agents", "agent", queues=frozenset({"support"}))
+    rules = IssuerRules("acme", claims=ClaimNames(sub=("oid",)), grants=(one,))
+    issuers = (
+        IssuerSettings(ISSUER, jwks_url=f"{ISSUER}keys", rules=ANYBODY),
+        IssuerSettings(OTHER, jwks_url=f"{OTHER}keys", rules=IssuerRules(organizations=frozenset({"elsewhere"}))),
+        IssuerSettings(GRANTING, jwks_url=f"{OTHER}keys", audience="api://hub", rules=rules),
+    )
     settings = Settings(token_secret=secret, issuers=issuers)
-    return Authenticator(settings, clock=lambda: now_ms, fetch=keys or Keys(), monotonic=clock or Clock())
+    return Authenticator(settings, clock=lambda: now_ms, fetch=keys or Keys(), monotonic=lambda: 1_000.0)
 
 
 def claims(**changed: Any) -> dict[str, Any]:
@@ -136,6 +128,12 @@ def signed(body: object, *, header: Mapping[str, Any] | None = None, key: Any = 
     return f"{unsigned}.{signature}"
 
 
+def doubled(again: str) -> str:
+    """A token of the hub's own in which one claim stands twice; JSON keeps the last one."""
+    body = json.dumps(claims())[:-1] + f",{again}}}"
+    return jwt.api_jws.encode(body.encode(), SECRET, algorithm="HS256")
+
+
 RS256 = jwt.algorithms.RSAAlgorithm(jwt.algorithms.RSAAlgorithm.SHA256)
 ES256 = jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA256)
 
@@ -154,7 +152,7 @@ BAD = {
     "no base64": "!!!.???.###",
     "not JSON": "YWJj.YWJj.YWJj",
     "line break at the end": own() + "\n",
-    "too long": own(name="x" * 9000),
+    "too long": own(name="x" * TOKEN_CHARS_MAX),
     "nested too deep": raw({"alg": "HS256"}, {}).split(".")[0]
     + "."
     + base64.urlsafe_b64encode(b"[" * 4800).decode()
@@ -188,6 +186,23 @@ BAD = {
     "key for encryption": foreign(EC_OTHER, kid="encrypting"),
     "RS512": foreign(RSA, "RS512", "rsa"),
     "PS256": foreign(RSA, "PS256", "rsa"),
+    "organization of another issuer": foreign(EC_OTHER, iss=OTHER),
+    "organization in another case": foreign(EC_OTHER, iss=OTHER, org="Elsewhere"),
+    "organization a list": foreign(EC_OTHER, iss=OTHER, org=["elsewhere"]),
+    "no organization": foreign(EC_OTHER, iss=OTHER, org=...),
+    "audience of the hub where the issuer has another": foreign(EC_OTHER, iss=GRANTING, oid="o1", groups=["cc-agents"]),
+    "without the claim that is the id": foreign(EC_OTHER, iss=GRANTING, aud="api://hub", groups=["cc-agents"]),
+    "expired, and granted nothing": foreign(EC_OTHER, iss=GRANTING, aud="api://hub", exp=NOW_S - 1),
+    "two claims of one name, the last one bad": doubled('"role":"root"'),
+    "two audiences, the last one another's": doubled('"aud":"shop"'),
+    "two expiries, the last one over": doubled('"exp":1'),
+    "a token within a token": own(sub=own()),
+    "a token as the claims": signed(own()),
+    "kid a path": foreign(kid="../../dev/null"),
+    "kid of another line": foreign(kid="ec\n"),
+    "kid very long": foreign(kid="k" * 5000),
+    "key in the header": jwt.encode(claims(iss=ISSUER), EC_OTHER, "ES256", headers={"jwk": jwk(EC_OTHER, "ec")}),
+    "address of keys in the header": jwt.encode(claims(iss=ISSUER), EC_OTHER, "ES256", headers={"jku": OTHER}),
     "expired": own(exp=NOW_S - 1),
     "expires now": own(exp=NOW_MS / 1000),
     "exp missing": own(exp=...),
@@ -303,106 +318,39 @@ async def test_without_a_secret_own_tokens_are_refused() -> None:
     await authenticator(secret=None).verify(foreign())
 
 
-async def test_keys_are_fetched_once() -> None:
-    """Many tokens at once, and more of them later, cost one fetch."""
-    keys = Keys()
-    checker = authenticator(keys)
-    await asyncio.gather(*(checker.verify(foreign()) for _ in range(20)))
-    await checker.verify(foreign())
-    assert keys.asked == 1
+async def test_an_issuers_grants() -> None:
+    """Where an issuer has grants, role and rights are theirs, whatever its tokens say; ids come from its own claim."""
+    token = foreign(
+        EC_OTHER, iss=GRANTING, aud="api://hub", oid="o1", groups=["all", "cc-agents"], role="admin", org="x"
+    )
+    person = await authenticator().verify(token)
+    assert (person.user_id, person.org, person.role) == ("o1", "acme", "agent")
+    assert person.queues == {"support"}
+    assert not person.permissions | person.divisions
 
 
-async def test_unknown_key_is_looked_for_every_30_seconds() -> None:
-    """A flood of unknown key ids fetches once per 30 s; a new key is taken after the next fetch."""
-    clock = Clock()
-    keys = Keys({"keys": [jwk(EC, "ec")]})
-    checker = authenticator(keys, clock=clock)
-    await checker.verify(foreign())
-    keys.document = {"keys": [jwk(ED, "new")]}
-    for _ in range(5):
-        await refused(checker, foreign(ED, "EdDSA", "new"))
-    assert keys.asked == 1
-    clock.now += 30
-    await checker.verify(foreign(ED, "EdDSA", "new"))
-    assert keys.asked == 2
+async def test_nothing_granted_is_not_permitted() -> None:
+    """Whoever is known but in none of the groups is told so, with no word of the token."""
+    with pytest.raises(Refused) as refused:
+        await authenticator().verify(foreign(EC_OTHER, iss=GRANTING, aud="api://hub", oid="o1", groups=["cc-guests"]))
+    assert refused.value.code == "not_permitted"
+    assert "cc-guests" not in refused.value.message
+    assert "o1" not in refused.value.message
 
 
-async def test_withdrawn_key_ends() -> None:
-    """A key that the issuer no longer lists isn't taken after five minutes."""
-    clock = Clock()
-    keys = Keys()
-    checker = authenticator(keys, clock=clock)
-    await checker.verify(foreign())
-    keys.document = {"keys": [jwk(RSA, "rsa")]}
-    clock.now += auth.KEYS_FRESH_S + 1
-    await refused(checker, foreign())
+async def test_an_issuer_that_keeps_to_its_organization() -> None:
+    """An issuer that is limited to organizations is believed for those."""
+    person = await authenticator().verify(foreign(EC_OTHER, iss=OTHER, org="elsewhere"))
+    assert person.org == "elsewhere"
 
 
-async def test_issuer_outage() -> None:
-    """While an issuer can't be reached its last keys are taken for an hour, and no longer."""
-    clock = Clock()
-    keys = Keys()
-    checker = authenticator(keys, clock=clock)
-    await checker.verify(foreign())
-    keys.down = True
-    clock.now += auth.KEYS_USABLE_S - 1
-    await checker.verify(foreign())
-    clock.now += 31
-    await refused(checker, foreign())
-
-
-async def test_issuer_that_was_never_reached() -> None:
-    """Without any keys a token is refused; the hub's own are still taken."""
-    keys = Keys()
-    keys.down = True
-    checker = authenticator(keys)
-    await refused(checker, foreign())
-    await checker.verify(own())
-
-
-@pytest.mark.parametrize("document", [{}, {"keys": None}, {"keys": {}}, {"keys": [None, {}, {"kty": "RSA", "n": 1}]}])
-async def test_broken_key_sets(document: Mapping[str, Any]) -> None:
-    """A key set without usable keys refuses tokens and breaks nothing."""
-    await refused(authenticator(Keys(document)), foreign())
-
-
-def test_keys_of_a_file(tmp_path: Path) -> None:
-    """An issuer's keys may stand in a file; what isn't a key set is refused."""
-    path = tmp_path / "keys.json"
-    path.write_text(json.dumps(KEYS))
-    assert fetch_keys(IssuerSettings(ISSUER, jwks_file=path)) == KEYS
-    path.write_text("[]")
-    with pytest.raises(ValueError, match="not an object"):
-        fetch_keys(IssuerSettings(ISSUER, jwks_file=path))
-    path.write_text(json.dumps("x" * (auth.JWKS_BYTES_MAX + 1)))
-    with pytest.raises(ValueError, match="1 MiB"):
-        fetch_keys(IssuerSettings(ISSUER, jwks_file=path))
-
-
-def test_keys_of_an_address() -> None:
-    """Keys are read by HTTP, and a redirect is an error."""
-
-    class Issuer(BaseHTTPRequestHandler):
-        body: ClassVar = json.dumps({"keys": [jwk(EC, "ec")]}).encode()
-
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/keys" else 302)
-            self.send_header("Location", "/keys")
-            self.end_headers()
-            self.wfile.write(self.body)
-
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Issuer) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        base = f"http://127.0.0.1:{server.server_port}"
-        assert fetch_keys(IssuerSettings(ISSUER, jwks_url=f"{base}/keys"))["keys"]
-        with pytest.raises(OSError, match="302"):
-            fetch_keys(IssuerSettings(ISSUER, jwks_url=f"{base}/moved"))
-        server.shutdown()
-        thread.join()
+async def test_signed_claims_are_of_that_issuer() -> None:
+    """A token is taken as an issuer's only where that issuer has signed it."""
+    header, body = await authenticator().signed_claims(foreign(aud="console"), ISSUER)
+    assert (header["alg"], body["aud"]) == ("ES256", "console")
+    for token in (own(), foreign(EC_OTHER, iss=OTHER)):
+        with pytest.raises(Refused, match="unauthenticated"):
+            await authenticator().signed_claims(token, ISSUER)
 
 
 async def test_issued_token_is_taken() -> None:

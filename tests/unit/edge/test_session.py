@@ -12,6 +12,7 @@ import pytest
 
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
+from hub.edge.quotas import Quotas
 from hub.edge.session import SESSION_TOUCH_S, BaseSession, sparing
 from hub.edge.socket import ENDPOINTS
 from hub.edge.supervisor import SupervisorSession
@@ -74,7 +75,9 @@ class Scene:
         store = SimpleNamespace(write_session=self._write_session)
         settings = Settings(**changed)
         turn = Turn(self.meter, settings.hub_frame_bytes_max)
-        parts = SimpleNamespace(settings=settings, node=node, store=store, addresses=Counter(), turn=turn)
+        parts = SimpleNamespace(
+            settings=settings, node=node, store=store, addresses=Counter(), turn=turn, quotas=Quotas(settings)
+        )
         self.wire = Wire()
         self.session = kind(cast(Any, parts), self.wire, "127.0.0.1")
         self.session.person = sparing(ANA)

@@ -23,6 +23,16 @@ class Indexed(FakeStore):
 
     quiet = 0
     later: tuple[tuple[str, int], ...] = ()
+    forgotten = 0  # how often something outside was told of a conversation's end
+    stuck = 0  # how often it can't do its part
+
+    async def forget(self, org: str, conversation_id: str) -> None:
+        """What the conversation has outside is removed, while its record is still there."""
+        assert (org, conversation_id) in self.records
+        if self.stuck:
+            self.stuck -= 1
+            raise OSError("the disk is away")
+        self.forgotten += 1
 
     def partitions(self) -> Sequence[int]:
         """One."""
@@ -61,6 +71,7 @@ async def sweep(node: Node, store: Indexed, settings: Settings = LIVE) -> None:
     parts = {"store": store, "settings": settings, "conversations": node.conversations, "orgs": {}}
     hub = SimpleNamespace(**parts, prefers=lambda p: True)
     hub.records = Records(cast(Hub, hub))
+    hub.records.on_erased = [store.forget]
     await Hub._idle_and_old(cast(Hub, hub), store.now_ms)
 
 
@@ -132,3 +143,17 @@ async def test_a_queues_own_retention_is_noted_and_kept() -> None:
     assert store.later == (("erase", ended + 5 * LIVE.retention_ms),)
     await sweep(node, store, LIVE)
     assert node.record == Record()
+
+
+async def test_what_is_outside_goes_first() -> None:
+    """Files are removed before the record; where that fails the record stays, and the next sweep does both."""
+    node, store = await taken_over()
+    await node.run(finish())
+    await node.run(c.AcknowledgeTakeover(desk("robo"), "tko_1"))
+    store.stuck = 1
+    store.now_ms += LIVE.retention_ms + 1
+    await sweep(node, store)
+    assert node.conversation.settled
+    await sweep(node, store)
+    assert node.record == Record()
+    assert store.forgotten == 1

@@ -992,3 +992,22 @@ def assert_by_definition(
             or (entry.x.monitor is not None and entry.x.monitor.user_id == who.user_id)
         }
         assert set(truth.rows) == mine_or_monitored
+
+
+def test_one_class_that_fails_holds_up_no_other(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What goes wrong with one class of views is said once a change; the others' viewers are told all the same."""
+    broken, other = centre.open("interactions"), centre.open("interactions", limit=5)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(broken.view.cls, "refresh", fail)
+    centre.put("cnv_1")
+    told = centre.tick()
+    assert set(told) == {other.view}
+    assert other.take(told[other.view]) == ({"cnv_1"}, set())
+    assert [record.message for record in caplog.records] == ["a class of views failed"]
+    assert centre.tick() == {}
+    assert len(caplog.records) == 1

@@ -37,4 +37,6 @@ def test_each_error_code_has_a_status() -> None:
         "too_large": 413,
         "rate_limited": 429,
         "store_unavailable": 503,
+        "file_refused": 422,
+        "unknown_file": 404,
     }

@@ -29,6 +29,7 @@ def refused(kind: type[Any], **fields: object) -> str:
         (
             "supervisor",
             "hello pong status.set view.subscribe view.unsubscribe monitor.start monitor.stop monitor.release "
+            "message.reveal "
             "takeover.prepare takeover.confirm takeover.cancel takeover.acknowledge message.send typing "
             "conversation.end wrapup.submit",
         ),
@@ -64,10 +65,10 @@ def test_every_command_is_a_documented_frozen_struct() -> None:
 
 
 def test_what_changes_something_takes_req() -> None:
-    """Only hello, pong and the views have none."""
+    """Only hello, pong and the views have none, and the reveal, whose answer must not be kept."""
     kinds = {kind for kinds in ENDPOINT_COMMANDS.values() for kind in kinds}
     without = {tag_of(kind) for kind in kinds if not issubclass(kind, Changing)}
-    assert without == {"hello", "pong", "view.subscribe", "view.unsubscribe"}
+    assert without == {"hello", "pong", "view.subscribe", "view.unsubscribe", "message.reveal"}
 
 
 def test_a_missing_token_is_left_to_the_edge() -> None:
@@ -149,10 +150,19 @@ def message(**fields: object) -> dict[str, Any]:
 
 def test_a_message_has_text_or_attachments() -> None:
     """One of both is enough; an attachment's name and type have defaults."""
-    sent = decode(commands.MessageSend, **message(text="", attachments=[{"url": "https://a/b"}]))
-    assert sent.attachments == (commands.Attachment(url="https://a/b"),)
+    url = f"/v1/files/fil_00{'a' * 20}/b.pdf"
+    sent = decode(commands.MessageSend, **message(text="", attachments=[{"url": url}]))
+    assert sent.attachments == (commands.SentFile(url=url),)
     assert (sent.attachments[0].name, sent.attachments[0].mime) == ("", "application/octet-stream")
     assert "`text`" in refused(commands.MessageSend, **message(text=""))
+
+
+@pytest.mark.parametrize(
+    "url", ["/v1/files/fil_00a/b", f"/v1/files/fil_00{'a' * 20}/b?c", "//a/v1/files/", "javascript:x", "ftp://a/b"]
+)
+def test_what_is_no_file_of_the_hub_is_a_web_address(url: str) -> None:
+    """Anything else is refused where it is read."""
+    assert "attachments" in refused(commands.MessageSend, **message(text="", attachments=[{"url": url}]))
 
 
 def test_a_text_has_a_limit() -> None:

@@ -9,6 +9,7 @@ from hub.domain import commands as c
 from hub.domain.board import monitor_parts
 from hub.domain.conversation import Situation
 from hub.domain.errors import Refused
+from hub.domain.events import MonitorStarted
 from hub.service.conversations import ATTEMPTS_MAX
 from hub.service.ports import Commit, Committed, Request
 from tests.unit.domain.words import CAY, begin, connect, disconnect, finish, names, person, watch
@@ -40,6 +41,7 @@ async def test_done_says_what_happened() -> None:
     node = await running()
     done = await node.run(watch(), answer=lambda before, events, after: {"monitor_id": after.monitor.monitor_id})
     assert names(done.events) == ["MonitorStarted"]
+    assert node.conversations.committed[MonitorStarted] == 1
     assert (done.before.monitor, done.after.monitor) == (None, node.loaded.situation.monitor)
     assert done.answer == {"monitor_id": "mon_ana"}
     assert done.committed is not None

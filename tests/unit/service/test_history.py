@@ -12,7 +12,7 @@ from hub.domain.grants import Person
 from hub.protocol.commands import MessageSend
 from hub.service.history import checked
 from tests.unit.domain.words import confirm, desk, disconnect, lacking, person, prepare, watch
-from tests.unit.service.words import CNV, ORG, SETTINGS, Node, connected, event, over, said, started
+from tests.unit.service.words import CNV, ORG, SETTINGS, Node, connected, disconnected, event, over, said, started
 
 
 async def whole() -> Node:
@@ -125,6 +125,33 @@ async def test_transcript() -> None:
     ]
     assert older + newest == entries
     assert entries[0]["cursor"].endswith(f"-{entries[0]['offset']}")
+
+
+async def test_transcript_knows_what_became_of_messages() -> None:
+    """Each message has its furthest receipt's status, on any page, for any viewer; receipts themselves aren't shown."""
+    node = Node()
+    read = [
+        event(f"r-{text}-{status}", "message.receipt", {"message_id": f"m-{text}", "status": status})
+        for text, status in (("one", "delivered"), ("one", "read"), ("one", "sent"), ("two", "sent"))
+    ]
+    await node.take(started(), connected(), said("one", "bob"), said("two", "bob"), said("three", "bob"), *read)
+    for viewer in ("staff", "customer"):
+        first: Any = await node.history.transcript(ORG, CNV, before=None, limit=2, viewer=viewer)
+        assert [(one["text"], one.get("status")) for one in first["entries"]] == [("two", "sent"), ("three", None)]
+        before = first["entries"][0]["offset"]
+        rest: Any = await node.history.transcript(ORG, CNV, before=before, limit=2, viewer=viewer)
+        assert [(one["text"], one.get("status")) for one in rest["entries"]] == [("one", "read")]
+
+
+async def test_an_agent_who_left_learns_no_later_status() -> None:
+    """What became of a message after somebody left isn't theirs."""
+    node = Node()
+    late = event("r1", "message.receipt", {"message_id": "m-one", "status": "read"})
+    await node.take(started(), connected(), said("one", "bob"), disconnected(), late)
+    found: Any = await node.history.transcript(
+        ORG, CNV, before=None, limit=9, viewer="staff", left=frozenset({"prt_bob"})
+    )
+    assert [one.get("status", "none") for one in found["entries"]] == ["none"]
 
 
 async def test_transcript_for_the_customer() -> None:

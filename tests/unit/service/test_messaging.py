@@ -1,14 +1,16 @@
 """What people say, type and keep as drafts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 import pytest
 
 from hub.domain import commands as c
 from hub.domain.errors import Refused
-from hub.protocol.commands import Attachment, DraftUpdate, MessageSend, ReceiptSend, Typing
-from hub.service.messaging import with_draft
+from hub.domain.files import FileMeta
+from hub.protocol.commands import DraftUpdate, MessageSend, ReceiptSend, SentFile, Typing
+from hub.service.file_links import file_url
+from hub.service.messaging import Messaging, with_draft
 from tests.unit.domain.words import confirm, desk, disconnect, finish, messenger, person, prepare, watch
 from tests.unit.service.words import CNV, ORG, SETTINGS, Node, connected, draft_of, said, started
 
@@ -96,15 +98,55 @@ async def test_customer_speaks() -> None:
     assert (counters.messages, counters.unanswered, counters.awaiting) == (3, 0, "customer")
 
 
+FILE = FileMeta("fil_00" + "a" * 20, ORG, CNV, "a b.png", "image/png", 3, 0, "bob", "agent")
+
+
+class Kept:
+    """The files of one conversation."""
+
+    async def kept(self, org: str, conversation_id: str, file_ids: Sequence[str]) -> list[FileMeta | None]:
+        """The one file, where it is asked for."""
+        return [FILE if (org, conversation_id, one) == (ORG, CNV, FILE.file_id) else None for one in file_ids]
+
+
+def with_file(url: str) -> MessageSend:
+    """A message of a file alone, about which its sender says something else than the hub knows."""
+    file = SentFile(url=url, name="b.exe", mime="text/html")
+    return MessageSend(id=1, conversation_id=CNV, text="", client_message_id="c1", attachments=(file,))
+
+
 async def test_attachments() -> None:
-    """They stand in the message and in the action."""
+    """Files of the conversation stand in the message and in the action, as the hub knows them."""
     node = await running()
-    file = Attachment(url="https://example.com/a.png", name="a.png", mime="image/png")
-    command = MessageSend(id=1, conversation_id=CNV, text="", client_message_id="c1", attachments=(file,))
-    await node.messaging.send(desk("bob"), CNV, command)
-    expected = [{"url": "https://example.com/a.png", "name": "a.png", "mime": "image/png"}]
+    messaging = Messaging(node.store, node.conversations, node.ids, Kept())
+    await messaging.send(desk("bob"), CNV, with_file(file_url(FILE)))
+    expected = [{"url": file_url(FILE), "name": "a b.png", "mime": "image/png"}]
     assert orjson.loads(node.record.transcript[-1].body)["data"]["attachments"] == expected
     assert orjson.loads(node.record.actions[-1].partition(b" ")[2])["data"]["attachments"] == expected
+
+
+@pytest.mark.parametrize("files", [Kept(), None])
+async def test_attachments_of_elsewhere(files: Kept | None) -> None:
+    """A file that isn't this conversation's is refused, and nothing is said; so is any where no files are kept."""
+    node = await running()
+    messaging = Messaging(node.store, node.conversations, node.ids, files)
+    before = len(node.record.transcript)
+    with pytest.raises(Refused) as refused:
+        await messaging.send(desk("bob"), CNV, with_file(f"/v1/files/fil_00{'b' * 20}/a.png"))
+    assert refused.value.code == "unknown_file"
+    assert len(node.record.transcript) == before
+
+
+async def test_links_go_as_they_are() -> None:
+    """What is attached from elsewhere keeps its address, name and type, and its place among the files."""
+    node = await running()
+    messaging = Messaging(node.store, node.conversations, node.ids, Kept())
+    link, file = SentFile(url="https://a.example/b", name="b.pdf", mime="application/pdf"), SentFile(url=file_url(FILE))
+    both = MessageSend(id=1, conversation_id=CNV, text="", client_message_id="c2", attachments=(link, file, link))
+    await messaging.send(desk("bob"), CNV, both)
+    sent = orjson.loads(node.record.transcript[-1].body)["data"]["attachments"]
+    assert [one["url"] for one in sent] == [link.url, file_url(FILE), link.url]
+    assert sent[0] == {"url": link.url, "name": "b.pdf", "mime": "application/pdf"}
 
 
 async def test_same_client_message_id() -> None:

@@ -167,6 +167,18 @@ def test_expiry_is_looked_at_again() -> None:
     assert plan(lapsed, c.ExpireMonitor()).lease_due
     assert plan(lapsed, watch()).lease_due
     assert not plan(watched(BOB), c.StopMonitor(person())).lease_due
+    over = replace(monitor("zoe", until=NOW), until=NOW - 1)  # with their token
+    assert plan(situation(BOB, monitor=over), c.ExpireMonitor()).lease_due
+    assert not plan(situation(BOB, monitor=replace(over, queues=("x",))), transfer()).lease_due
+
+
+def test_a_reveal_writes_its_line_and_nothing_else() -> None:
+    """No field, no entry, no row, no version: only the ledger, as long as the monitor is the one it was decided on."""
+    commit = plan(watched(BOB), c.RevealMessage(person(), "ses_ana", "msg_1", "asked"))
+    assert len(commit.ledger) == 1
+    assert (commit.sets, commit.drops, commit.transcript, commit.actions, commit.row) == ([], [], [], [], None)
+    assert (commit.new_version, commit.new_monitor_version, commit.index) == (None, None, None)
+    assert commit.monitor_version is not None
 
 
 def test_participants_fields() -> None:

@@ -8,6 +8,7 @@ from hub.protocol.cursor import format_cursor
 from hub.service.ports import Snapshot
 from hub.service.snapshots import (
     MESSAGES_SHOWN,
+    Receipts,
     count_messages,
     customer_message,
     messages_of,
@@ -121,6 +122,23 @@ async def test_receipts_that_come_late(reports: list[str], shown: str) -> None:
     marks = [event(f"r{n}", "message.receipt", {"message_id": "m-hi", "status": one}) for n, one in enumerate(reports)]
     await node.take(started(), connected(), said("hi", "bob"), *marks)
     assert [one["status"] for one in messages_of(node.record.transcript)] == [shown]
+
+
+async def test_why_a_message_failed() -> None:
+    """The reason stands beside `failed`, for staff alone; it goes when the message arrived after all."""
+    node = Node()
+    failed = event("r1", "message.receipt", {"message_id": "m-hi", "status": "failed"})
+    await node.take(started(), connected(), said("hi", "bob"), failed)
+    await node.messaging.receipts(ORG, CNV, None, 1, "m-hi", "failed", "no such number")
+    states = Receipts()
+    states.take({"message_id": "m-hi", "status": "failed", "reason": "no such number"})
+    assert states.of("m-hi") == {"status": "failed", "reason": "no such number"}
+    assert states.of("m-other") == {}
+    states.take({"message_id": "m-hi", "status": "delivered", "reason": None})
+    assert states.of("m-hi") == {"status": "delivered"}
+    (shown,) = messages_of(node.record.transcript)
+    assert customer_message(shown, name_visible=False)["status"] == "failed"
+    assert "reason" not in customer_message(shown | {"reason": "x"}, name_visible=False)
 
 
 def test_customer_message_names() -> None:
