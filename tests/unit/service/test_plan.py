@@ -176,7 +176,8 @@ def test_a_reveal_writes_its_line_and_nothing_else() -> None:
     """No field, no entry, no row, no version: only the ledger, as long as the monitor is the one it was decided on."""
     commit = plan(watched(BOB), c.RevealMessage(person(), "ses_ana", "msg_1", "asked"))
     assert len(commit.ledger) == 1
-    assert (commit.sets, commit.drops, commit.transcript, commit.actions, commit.row) == ([], [], [], [], None)
+    assert [name for name, _ in commit.sets] == ["lm"], "the last line of the monitor's chain"
+    assert (commit.drops, commit.transcript, commit.actions, commit.row) == ([], [], [], None)
     assert (commit.new_version, commit.new_monitor_version, commit.index) == (None, None, None)
     assert commit.monitor_version is not None
 
