@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 SOURCES := $(wildcard hub clients tests experiments)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools web demo style format lint types test unit contract e2e faults beside browser soak bench peers stack profile coverage clean
+.PHONY: help setup tools web demo style format lint types test unit contract e2e faults beside browser fuzz soak bench peers stack profile coverage clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,14 +77,18 @@ beside: setup ## a node of another revision beside one of this tree: make beside
 browser: setup ## the pages in Chromium
 	$(PYTEST) $(BROWSER) $(ARGS)
 
+fuzz: setup ## millions of frames that nobody sends on purpose, and every wrong request; hours
+	SOAK_FRAMES=5000000 SOAK_BYTES=1000000 SOAK_OPENAPI=500 $(PYTEST) tests/fuzz --timeout 0 -s $(ARGS)
+
 soak: setup ## long runs: contests and kills by the thousand
 	SOAK_CONTESTS=20000 SOAK_KILLS=120 SOAK_CROSSINGS=50 SOAK_MESSAGES=10000 SOAK_NOTICES=20000 SOAK_ROLLING=10 \
 	ROLLING_SOCKETS=1000 SOAK_STORE_KILLS=500 SOAK_WIPES=50 SOAK_LINKS=200 SOAK_FULL=20 \
 	SOAK_PAUSES=300 SOAK_SILENCES=100 SOAK_STEPS=200 SOAK_LINES=50000 SOAK_FAILOVERS=30 SOAK_CUTS=30 SOAK_CLUSTER_KILLS=20 \
 	SOAK_MOVES=200 SOAK_JUDGED=300 SOAK_HISTORIES=100 SOAK_MODEL=1 SOAK_SEEDS=1000000 SOAK_TEXTS=5000 \
-	SOAK_OUTBOUND=5000 SOAK_OUTBOUND_KILLS=50 SOAK_RIGHTS=1 \
-	$(PYTEST) tests/faults tests/property tests/simulation tests/e2e/test_rights_matrix.py tests/e2e/test_sms.py \
-	--timeout 0 $(ARGS)
+	SOAK_OUTBOUND=5000 SOAK_OUTBOUND_KILLS=50 SOAK_RIGHTS=1 SOAK_TAMPERINGS=1000 \
+	SOAK_STALLED=2000 SOAK_ACL=1 SOAK_FRAMES=5000000 SOAK_BYTES=1000000 SOAK_OPENAPI=500 \
+	$(PYTEST) tests/faults tests/property tests/simulation tests/fuzz tests/e2e/test_rights_matrix.py tests/e2e/test_sms.py \
+	tests/e2e/test_abuse.py tests/contract/test_access.py tests/contract/test_ledger.py --timeout 0 $(ARGS)
 
 bench: setup ## the hub's promises, measured; alone on the machine
 	$(BIN)/python -m clients.load.bench $(ARGS)

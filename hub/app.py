@@ -34,8 +34,10 @@ from hub.service.conversations import Conversations
 from hub.service.files import Files
 from hub.service.history import History
 from hub.service.ingest import Ingest
+from hub.service.masking import Maskers, answers
 from hub.service.messaging import Messaging
 from hub.settings import Settings, SettingsError, bind
+from hub.store.bucket import BucketBlobs, MissingExtra
 from hub.store.connection import Unavailable
 from hub.store.embedded import Embedded
 from hub.store.file_folder import FolderBlobs
@@ -74,10 +76,10 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
     ingest = Ingest(store, conversations, settings, ids)
     node = Node(settings, store, conversations, ingest, ids, new_id("nod", 0))
     history = History(store, conversations, settings.list_rows_max)
-    files, intake = await make_files(settings, store, history, ids)
+    files, intake = await make_files(settings, store, history, ids, node.maskers)
     node.records.on_erased.append(files.forget)
     messaging = Messaging(store, conversations, ids, files)
-    delivery = Delivery(node, messaging, channels, files)
+    delivery = Delivery(node, messaging, files, channels)
     parts = Parts(
         settings=settings,
         store=store,
@@ -110,14 +112,19 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
         await primaries.aclose()
 
 
-async def make_files(settings: Settings, store: RedisStore, history: History, ids: RandomIds) -> tuple[Files, Intake]:
+async def make_files(
+    settings: Settings, store: RedisStore, history: History, ids: RandomIds, maskers: Maskers
+) -> tuple[Files, Intake]:
     """
     Where files are kept and how they come in.
 
     Raises:
-        SettingsError: The folder can't be used, or there is no such scanner.
+        SettingsError: The folder can't be used, there is no such scanner, or the library for buckets is missing.
     """
-    blobs = FolderBlobs(settings.files_dir)
+    try:
+        blobs = BucketBlobs(settings.files) if settings.files.s3_bucket else FolderBlobs(settings.files_dir)
+    except MissingExtra as error:
+        raise SettingsError(f"{settings.source('files')}: {error}") from None
     intake = Intake(
         settings.files_dir,
         bytes_max=settings.file_bytes_max,
@@ -142,6 +149,7 @@ async def make_files(settings: Settings, store: RedisStore, history: History, id
         count_max=settings.files_per_conversation,
         org_bytes_max=settings.files_org_bytes_max,
         link_ms=settings.file_link_ms,
+        masked=lambda person, one: maskers.of(one.queue) is not None and not answers(person, one),
     )
     return files, intake
 

@@ -84,6 +84,12 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     )
     _add_config_flag(add("doctor", "Look at what a hub needs, and say what is wrong.", _doctor))
     _add_ledger(add("ledger", "Check, export or show the ledger.", _ledger), chosen)
+    erase = add("erase", "Erase a customer's conversations.", _erase)
+    _add_config_flag(erase)
+    if chosen == "erase":
+        from hub.erase import add_arguments
+
+        add_arguments(erase)
     config = add("config", "Show the configuration.", _config_show).add_subparsers(metavar="ACTION", required=True)
     show = config.add_parser("show", help="Print each value with its origin.")
     _add_serve_flags(show)
@@ -251,6 +257,19 @@ def _ledger(args: argparse.Namespace) -> int:
 
     try:
         return run(run_ledger(args, settings_of(args)), "asyncio")
+    except EmbeddedError as error:
+        return _complain(str(error), 1)
+    except Refused as refused:
+        return _complain(f"the store does not answer: {refused.message}", 1)
+
+
+def _erase(args: argparse.Namespace) -> int:
+    from hub.domain.errors import Refused
+    from hub.erase import run_erase
+    from hub.store.embedded import EmbeddedError
+
+    try:
+        return run(run_erase(args, settings_of(args)), "asyncio")
     except EmbeddedError as error:
         return _complain(str(error), 1)
     except Refused as refused:

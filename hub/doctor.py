@@ -22,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from hub.channels.delivery import make_channels
 from hub.edge.openid import require_extra
 from hub.settings import HOW_TO_MAKE_ONE, Settings, SettingsError, parse_address
 from hub.store.access import KEY, NEEDED, SOMETIMES, TOO_MUCH, sample
@@ -37,6 +38,7 @@ OPEN_FILES_MIN: Final = 4_096
 CHROMIUM_NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _LANE: Final = "doctor"
 _SENTINEL_TIMEOUT_S: Final = 1.5
+_START_S: Final = 2.0  # somebody is waiting for the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,14 @@ class Finding:
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Every finding, in an order that a person reads well; those of the store last, since they may take seconds."""
-    for checked in (_python(), _identity(settings), _files(settings), _network(settings), _machine(settings)):
+    for checked in (
+        _python(),
+        _identity(settings),
+        _connectors(settings),
+        _files(settings),
+        _network(settings),
+        _machine(settings),
+    ):
         for finding in checked:
             yield finding
     async for finding in _store(settings):
@@ -70,6 +79,22 @@ def _python() -> Iterator[Finding]:
         yield Finding("ok", "loop", f"uvloop {version('uvloop')}")
     except PackageNotFoundError:
         yield Finding("warn", "loop", "uvloop isn't installed: asyncio's own loop serves less; `pip install uvloop`")
+
+
+def _connectors(settings: Settings) -> Iterator[Finding]:
+    """Those that the hub delivers for."""
+    try:
+        channels = make_channels(settings)
+    except SettingsError as error:
+        yield Finding("fail", "connectors", str(error))
+        return
+    for name, one in channels.items():
+        if settings.public_url:
+            yield Finding("ok", "connector", f"{name} by {one.adapter}, reached at {one.place.url}")
+        else:
+            yield Finding(
+                "warn", "connector", f"{name} by {one.adapter}: without public_url its provider can't open files"
+            )
 
 
 def _identity(settings: Settings) -> Iterator[Finding]:
@@ -128,6 +153,9 @@ def _network(settings: Settings) -> Iterator[Finding]:
     beyond = settings.host not in ("127.0.0.1", "localhost", "::1")
     if beyond:
         yield Finding("warn", "network", f"{settings.host} is reachable by others: a proxy must end TLS before it")
+        if not settings.trusted_proxies:
+            text = "trusted_proxies is empty: behind a proxy all clients count as one address"
+            yield Finding("warn", "proxies", text)
     if settings.metrics_listen and parse_address(settings.metrics_listen)[0] not in ("127.0.0.1", "localhost", "::1"):
         yield Finding("warn", "metrics", f"{settings.metrics_listen} shows counts of monitors to whoever reaches it")
 
@@ -164,7 +192,7 @@ async def _store(settings: Settings) -> AsyncIterator[Finding]:
             return
         url = f"unix://{socket}"
     try:
-        primaries = await Primaries.connect(url, lanes=(_LANE,))
+        primaries = await Primaries.connect(url, lanes=(_LANE,), start_s=_START_S)
     except (ValueError, Unavailable) as error:
         level: Level = "fail" if settings.redis_url else "ok"  # an engine that was killed leaves its socket behind
         yield Finding(level, "store", str(error) if settings.redis_url else "embedded, not running now")

@@ -337,12 +337,12 @@ class Settings:
         1_000, "connections of one network address without a request; the oldest goes; at least sockets_per_address"
     )
     connections_waiting_per_node: int = _option(4_000, "connections of one node without a request; the oldest goes")
+    provider_link_ms: int = _option(7 * _DAY_MS, "how long an address that a provider is given opens a file")
     channel_body_bytes_max: int = _option(1_048_576, "size of the body of one POST /v1/channels/...")
     outbound_timeout_ms: int = _option(10_000, "time an adapter has to carry out one action")
     outbound_claim_ms: int = _option(
         30_000, "time after which another node takes up an action whose node is gone; above outbound_timeout_ms"
     )
-    outbound_file_ms: int = _option(7 * _DAY_MS, "how long a link to a file opens it that a provider was sent")
     outbound_parallel: int = _option(16, "actions of one connector under way at a time on one node")
     outbound_tries_max: int = _option(20, "tries after which an action is given up")
     outbound_age_max_ms: int = _option(4 * 3_600_000, "age at which an action that could not be sent is given up")
@@ -743,11 +743,13 @@ def _log_level(value: str, at: str) -> str:
 def _networks(value: object, at: str) -> tuple[str, ...]:
     texts = _texts(value, "trusted_proxies", at)
     for text in texts:
+        wanted = "addresses like 10.0.0.7, or networks like 10.0.0.0/24 without host bits; nobody can trust everybody"
         try:
-            ipaddress.ip_network(text)
+            everybody = ipaddress.ip_network(text).prefixlen == 0
         except ValueError:
-            wanted = "addresses like 10.0.0.7, or networks like 10.0.0.0/24 without host bits"
             raise _wrong(at, "trusted_proxies", text, wanted) from None
+        if everybody:
+            raise _wrong(at, "trusted_proxies", text, wanted)
     return texts
 
 
@@ -956,14 +958,14 @@ def _rules(document: "_Document", path: Path_, table: Mapping[str, Any]) -> Issu
     if "organizations" in table and not organizations:
         raise _wrong(document.at((*path, "organizations")), "organizations", [], 'ids, or ["*"] for any')
     roles = _listed(document, path, table, "roles", ROLES) if "roles" in table else ROLES
+    if not roles:
+        raise _wrong(document.at((*path, "roles")), "roles", [], _one_of(sorted(ROLES)))
     names, grants = _claim_names(document, path), _grants(document, path)
     if grants:
         for name in _RIGHTS:
             if name in document.table((*path, "claims")):
                 at = document.at((*path, "claims", name))
                 raise SettingsError(f"{at}: `{name}` comes from the grants, which this issuer has; remove one of both")
-    elif not roles:
-        raise _wrong(document.at((*path, "roles")), "roles", [], _one_of(sorted(ROLES)))
     for index, grant in enumerate(grants):
         if grant.role and grant.role not in roles:
             at = document.at((*path, "grants", index, "role"))
@@ -1086,16 +1088,17 @@ def _client_secret(
     document: "_Document", path: Path_, env: Mapping[str, str], read: Callable[[Path], bytes]
 ) -> bytes | None:
     if env.get("HUB_SIGN_IN_SECRET"):
-        return env["HUB_SIGN_IN_SECRET"].encode(errors="surrogateescape")
-    if "client_secret_file" not in document.get(path):
+        secret, at = env["HUB_SIGN_IN_SECRET"].encode(errors="surrogateescape"), "HUB_SIGN_IN_SECRET"
+    elif "client_secret_file" in document.get(path):
+        at = document.at((*path, "client_secret_file"))
+        try:
+            secret = read(document.beside(document.text(path, "client_secret_file"))).strip()
+        except SettingsError as error:
+            raise SettingsError(f"{at}: {error}") from None
+    else:
         return None
-    at = document.at((*path, "client_secret_file"))
-    try:
-        secret = read(document.beside(document.text(path, "client_secret_file"))).strip()
-    except SettingsError as error:
-        raise SettingsError(f"{at}: {error}") from None
-    if not secret:
-        raise SettingsError(f"{at}: the file is empty")
+    if not re.fullmatch(rb"[ -~]+", secret):
+        raise SettingsError(f"{at}: the client's secret is empty, or has other characters than ASCII's printable ones")
     return secret
 
 
@@ -1301,6 +1304,11 @@ def _check_together(settings: Settings) -> None:
             raise SettingsError(f"{at} needs trusted_proxies: nobody else may connect then")
         if settings.socket_driver != "lean":
             raise SettingsError(f'{at} needs socket_driver = "lean"')
+    if settings.sign_in is not None and settings.origins and settings.sign_in.public_url not in settings.origins:
+        raise SettingsError(
+            f"{settings.source('sign_in')}: the pages of public_url {settings.sign_in.public_url!r} couldn't connect: "
+            f"it isn't among origins ({settings.source('origins')})"
+        )
 
 
 class _Document:

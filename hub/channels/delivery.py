@@ -38,6 +38,7 @@ from hub.channels.attempts import Breaker, Done, GiveUp, Limits, Wait, given_up_
 from hub.channels.outward import Outward, origin_of
 from hub.channels.port import Action, Answer, BadOption, Caller, Channel, Later, Maker, Outcome, Place, Unreachable
 from hub.domain.errors import Refused
+from hub.service.file_links import FILES_PATH
 from hub.service.files import Files
 from hub.service.messaging import Messaging
 from hub.settings import Settings, SettingsError
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from hub.fanout.node import Node
 
 log = logging.getLogger(__name__)
+Json = dict[str, Any]
 
 # Every adapter by its name in the configuration; a module is imported only where a connector names it.
 ADAPTERS: Final[Mapping[str, str]] = {
@@ -208,7 +210,7 @@ class Courier:
     """Delivers for one connector on this node."""
 
     def __init__(
-        self, node: Node, messaging: Messaging, outbound: Outbound, configured: Configured, files: Files
+        self, node: Node, messaging: Messaging, files: Files, outbound: Outbound, configured: Configured
     ) -> None:
         settings = node.settings
         self.configured = configured
@@ -375,18 +377,24 @@ class Courier:
             customer_id=conversation.customer_id,
             at=event["at"],
             attempt=one.tries,
-            data=event["data"],
-            links=await self._links(event["data"], one.now_ms),
+            data=await self._opened(event["data"], one.back_at or event["at"]),
         )
 
-    async def _links(self, data: Mapping[str, Any], now_ms: int) -> dict[str, str]:
-        """What opens those of a message's attachments that lie here."""
-        links = {}
-        for url in [one["url"] for one in data.get("attachments") or ()] if self._settings.public_url else ():
-            opened = await self._files.opened(url, now_ms + self._settings.outbound_file_ms)
-            if opened is not None:
-                links[url] = self._settings.public_url + opened
-        return links
+    async def _opened(self, data: Json, at: int) -> Json:
+        """
+        An action's data with addresses of files that a provider can open: it has no token of the hub's.
+
+        They follow from the action alone, so that they are the same in every try. As they are where providers have no
+        address of the hub (`public_url`).
+        """
+        public, until = self._settings.public_url, at + self._settings.provider_link_ms
+        if not public or not data.get("attachments"):
+            return data
+        opened = []
+        for one in data["attachments"]:
+            url = await self._files.opened_until(one["url"], until)
+            opened.append({**one, "url": public + url} if url.startswith(FILES_PATH) else one)
+        return {**data, "attachments": opened}
 
     async def _send(self, action: Action, caller: Caller) -> Outcome:
         try:
@@ -486,10 +494,10 @@ class Courier:
 class Delivery:
     """All couriers of a node; `outbound` is the store's side of them."""
 
-    def __init__(self, node: Node, messaging: Messaging, configured: Mapping[str, Configured], files: Files) -> None:
+    def __init__(self, node: Node, messaging: Messaging, files: Files, configured: Mapping[str, Configured]) -> None:
         self.outbound = Outbound(node.store, node.settings)
         self.couriers = {
-            name: Courier(node, messaging, self.outbound, one, files) for name, one in sorted(configured.items())
+            name: Courier(node, messaging, files, self.outbound, one) for name, one in sorted(configured.items())
         }
 
     @property

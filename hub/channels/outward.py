@@ -191,6 +191,7 @@ class Outward:
     ) -> None:
         self._timeout_s = timeout_ms / 1000
         self._answer_bytes_max = answer_bytes_max
+        self._calls: set[asyncio.Task[Answer]] = set()
         pool = httpcore.AsyncConnectionPool(
             ssl_context=tls or httpx.create_ssl_context(),
             max_connections=CONNECTIONS_MAX,
@@ -204,17 +205,37 @@ class Outward:
         )
 
     async def call(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes) -> Answer:
-        """See the port."""
+        """
+        See the port.
+
+        The work is a task of its own, cancelled once and then left to itself. A second cancellation while httpcore cleans up
+        after the first (two time-outs that end together are enough) would leave the connection open, and the provider
+        believing that somebody still waits.
+        """
         checked = checked_url(url)
+        work = asyncio.create_task(self._call(method, checked, headers, body))
+        self._calls.add(work)
+        work.add_done_callback(self._over)
+        try:
+            done, _ = await asyncio.wait({work}, timeout=self._timeout_s)
+        finally:
+            work.cancel()
+        if not done:
+            raise Unreachable(f"no answer within {self._timeout_s:g} s")
+        return work.result()
+
+    def _over(self, work: asyncio.Task[Answer]) -> None:
+        self._calls.discard(work)
+        if not work.cancelled():
+            work.exception()  # whoever asked may have gone
+
+    async def _call(self, method: str, url: httpx.URL, headers: Mapping[str, str], body: bytes) -> Answer:
         plain = {"accept-encoding": "identity", "connection": "close", "user-agent": "supervision-hub", **headers}
         try:
-            async with asyncio.timeout(self._timeout_s):
-                async with self._client.stream(method, checked, headers=plain, content=body) as answer:
-                    whole = await self._read(answer)
-                    named = {name.lower(): value for name, value in answer.headers.items()}
-                    return Answer(answer.status_code, named, whole)
-        except TimeoutError:
-            raise Unreachable(f"no answer within {self._timeout_s:g} s") from None
+            async with self._client.stream(method, url, headers=plain, content=body) as answer:
+                whole = await self._read(answer)
+                named = {name.lower(): value for name, value in answer.headers.items()}
+                return Answer(answer.status_code, named, whole)
         except (httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
             raise Unreachable(_why(error)) from None
         except (OSError, ValueError) as error:  # a header or a body that HTTP can't carry is the adapter's fault
@@ -231,7 +252,10 @@ class Outward:
         return b"".join(parts)
 
     async def aclose(self) -> None:
-        """Close every connection. Idempotent."""
+        """End what is under way, and close every connection. Idempotent."""
+        for work in self._calls:
+            work.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
         await self._client.aclose()
 
 

@@ -97,8 +97,8 @@ class Action:
     One action for the provider: `type` and `data` as the connector's socket would get them (protocol, section 5).
 
     `id` is the same in every try; `attempt` counts from 1; `customer_id` is the conversation's customer, `at` Unix ms.
-    `links`: of each attachment that lies at the hub (`/v1/files/...`, which by itself opens nothing) a public address that
-    opens it, for `outbound_file_ms`; empty where the setting `public_url` isn't set.
+    The address of an attachment that lies at the hub is a public one that opens it, for `provider_link_ms`; a path
+    (`/v1/files/...`), which opens nothing, where the setting `public_url` isn't set.
     """
 
     id: str
@@ -109,13 +109,11 @@ class Action:
     at: int
     attempt: int
     data: Mapping[str, Any]
-    links: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def addresses(self) -> list[str]:
-        """Of the message's attachments, as they are for a provider that has no token of the hub's."""
-        urls = [str(one["url"]) for one in self.data.get("attachments") or ()]
-        return [self.links.get(url, url) for url in urls]
+        """Of the message's attachments."""
+        return [str(one["url"]) for one in self.data.get("attachments") or ()]
 
 
 @dataclass(frozen=True, slots=True)

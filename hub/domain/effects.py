@@ -237,7 +237,8 @@ def _ledger_details(event: e.Event) -> dict[str, object]:
         case e.ConversationTransferred():
             return {"queue": event.queue, "from": event.from_queue}
         case e.ConversationEnded():
-            return {"reason": event.reason, "by": event.by_user}
+            # a platform's reason is its own words, which may be about the customer: lines outlive them
+            return {"reason": "platform" if event.by_platform else event.reason, "by": event.by_user}
         case _:
             return {}
 

@@ -2,13 +2,13 @@
 Connections that haven't asked for anything yet, and requests that take too long: bounded in number, bytes and time.
 
     came     a connection was made, or a next request begins on it: its head must be there in `request_head_ms`
-    asked    the head is there: the request must be over in `request_ms`
+    asked    the head is there: the request must be over in `request_ms`, one that moves a file in `file_transfer_ms`
     done     it is over, became a WebSocket, or the connection has gone
 
 Past `connections_waiting_per_address` or `connections_waiting_per_node` the one that has waited longest is let go, not the
 newcomer: whoever means it asks at once, so an honest client gets in beside any number that only hold connections open.
 
-One timer for all of them; both tables are in the order of their deadlines, since each has one time for all.
+One timer for all of them; the tables are in the order of their deadlines, since each has one time for all.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Arrivals:
         self.head_bytes_max = settings.head_bytes_max
         self.waiting: OrderedDict[Arriving, tuple[float, str]] = OrderedDict()  # deadline, network
         self.asking: OrderedDict[Arriving, float] = OrderedDict()
+        self.moving: OrderedDict[Arriving, float] = OrderedDict()  # files
         self._of_network: defaultdict[str, OrderedDict[Arriving, None]] = defaultdict(OrderedDict)
         self._timer: asyncio.TimerHandle | None = None
 
@@ -61,12 +62,15 @@ class Arrivals:
         if len(self.waiting) > self.settings.connections_waiting_per_node:
             self._let_go(next(iter(self.waiting)), "connections_waiting_per_node")
 
-    def asked(self, one: Arriving) -> None:
+    def asked(self, one: Arriving, *, moves_file: bool = False) -> None:
         """Its head is there."""
         self._forget(one)
         loop = asyncio.get_running_loop()
-        self.asking[one] = loop.time() + self.settings.request_ms / 1000
-        self.asking.move_to_end(one)
+        # A file's own time-out answers; this one, a little later, is for what no handler waits for.
+        ms = self.settings.file_transfer_ms + self.settings.request_ms if moves_file else self.settings.request_ms
+        under_way = self.moving if moves_file else self.asking
+        under_way[one] = loop.time() + ms / 1000
+        under_way.move_to_end(one)
         if self._timer is None:
             self._timer = loop.call_later(LOOK_S, self._look)
 
@@ -74,10 +78,11 @@ class Arrivals:
         """Nothing is expected of it. Idempotent."""
         self._forget(one)
         self.asking.pop(one, None)
+        self.moving.pop(one, None)
 
     def knows(self, one: Arriving) -> bool:
         """True where something is expected of it."""
-        return one in self.waiting or one in self.asking
+        return one in self.waiting or one in self.asking or one in self.moving
 
     def _forget(self, one: Arriving) -> None:
         found = self.waiting.pop(one, None)
@@ -97,8 +102,9 @@ class Arrivals:
         now = loop.time()
         while self.waiting and next(iter(self.waiting.values()))[0] <= now:
             self._let_go(next(iter(self.waiting)), "request_head_ms")
-        while self.asking and next(iter(self.asking.values())) <= now:
-            one, _ = self.asking.popitem(last=False)
-            self.quotas.over("request_ms", 0)
-            one.overdue()
-        self._timer = loop.call_later(LOOK_S, self._look) if self.waiting or self.asking else None
+        for under_way in (self.asking, self.moving):
+            while under_way and next(iter(under_way.values())) <= now:
+                one, _ = under_way.popitem(last=False)
+                self.quotas.over("request_ms", 0)
+                one.overdue()
+        self._timer = loop.call_later(LOOK_S, self._look) if self.waiting or self.asking or self.moving else None

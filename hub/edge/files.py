@@ -28,7 +28,6 @@ from starlette.types import Receive, Scope, Send
 from hub.domain.errors import Refused
 from hub.domain.files import TYPES, checked_name, checked_type, refused
 from hub.domain.grants import Person
-from hub.edge.browser import identify
 from hub.edge.parts import Parts
 from hub.edge.socket import allowed_origin
 from hub.protocol.close import HTTP_STATUS
@@ -53,9 +52,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 class FileRoutes:
     """The routes of this module over a running hub's parts."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, person: Callable[[Request], Awaitable[Person]]) -> None:
         settings = parts.settings
         self.parts = parts
+        self._person = person
         self.files = parts.files
         self.intake: Intake = parts.intake
         self._uploading: Counter[tuple[str, str]] = Counter()
@@ -64,7 +64,7 @@ class FileRoutes:
 
     async def limits(self, request: Request) -> Response:
         """`GET /v1/files`: so that a page can say what won't be taken before it is sent."""
-        await identify(self.parts, request)
+        await self._person(request)
         types = self.parts.settings.files.types
         return _json(
             {
@@ -83,7 +83,7 @@ class FileRoutes:
             raise
 
     async def _upload(self, request: Request) -> Response:
-        person = await identify(self.parts, request)
+        person = await self._person(request)
         if person.role not in ROLES:
             raise Refused("not_permitted", f"This isn't for the role {person.role}.")
         conversation_id = request.query_params.get("conversation_id") or person.conversation or ""
@@ -125,7 +125,7 @@ class FileRoutes:
 
     async def link(self, request: Request) -> Response:
         """`POST /v1/files/{id}/link`"""
-        person = await identify(self.parts, request)
+        person = await self._person(request)
         meta = await self.files.readable(person, request.path_params["file_id"])
         url, until = await self.files.link(meta, self.parts.node.now_ms())
         return _json({"url": url, "expires_at": until})
@@ -137,7 +137,7 @@ class FileRoutes:
             now_ms = self.parts.node.now_ms()
             meta = await self.files.linked(file_id, wanted.get("until", ""), wanted["sign"], now_ms)
         else:
-            meta = await self.files.readable(await identify(self.parts, request), file_id)
+            meta = await self.files.readable(await self._person(request), file_id)
         headers = {
             **FILE_HEADERS,
             "content-type": meta.mime,
@@ -238,9 +238,9 @@ def _error(refusal: Refused) -> Response:
     return Response(body, HTTP_STATUS[refusal.code], media_type="application/json", headers=headers)
 
 
-def file_routes(parts: Parts) -> list[Route]:
-    """The routes of files."""
-    routes = FileRoutes(parts)
+def file_routes(parts: Parts, person: Callable[[Request], Awaitable[Person]]) -> list[Route]:
+    """The routes of files; `person` says who asks, or raises Refused."""
+    routes = FileRoutes(parts, person)
     return [
         Route("/v1/files", routes.shared(routes.limits), methods=["GET"]),
         Route("/v1/files", routes.shared(routes.upload), methods=["POST", "OPTIONS"]),

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -54,6 +54,12 @@ class Revocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     sub: Id | None = None
     jti: Id | None = None
+
+
+class ErasureWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`{"customer_id"}`."""
+
+    customer_id: Id
 
 
 def answer(value: object, status: int = 200) -> Response:
@@ -135,6 +141,27 @@ class Http:
             await self.parts.web.revoked(person.org, value)
         await self.parts.node.beat()  # here at once; the other nodes look every second
         return answer({})
+
+    async def erase(self, request: Request) -> Response:
+        """`POST /v1/erasures`"""
+        person = await self.person(request, "admin")
+        raw = await self.body(request, 4096)
+        try:
+            wanted = msgspec.json.decode(raw, type=ErasureWanted)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise Refused("schema_invalid", 'Expected {"customer_id": "..."}.', {"path": "$"}) from None
+        node = self.parts.node
+        found = await node.records.erasures.ask(person.org, wanted.customer_id)
+        node.spawn(node.records.hasten(found.id))
+        return answer(found.wire())
+
+    async def erasure(self, request: Request) -> Response:
+        """`GET /v1/erasures/{id}`"""
+        person = await self.person(request, "admin")
+        found = await self.parts.node.records.erasures.get(request.path_params["erasure_id"])
+        if found is None or found.org != person.org:
+            raise Refused("unknown_conversation", "There is no such erasure.")
+        return answer(found.wire())
 
     # -- history -----------------------------------------------------------------------------------------------------
 
@@ -366,6 +393,12 @@ def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
             return await handler(request)
         except Refused as refused:
             return error(refused)
+        except (HTTPException, ClientDisconnect):
+            raise  # a route that isn't there after all; nobody is left to answer
+        except Exception:
+            log.exception("a request failed: %s", request.scope["route"].path if "route" in request.scope else "")
+            message = "Something went wrong here; try again."
+            return error(Refused("store_unavailable", message, {"outcome": "unknown"}))
 
     return guarded
 
@@ -386,6 +419,8 @@ def make_http(parts: Parts) -> Starlette:
         Route("/v1/revocations", _guarded(http.revocations), methods=["POST"]),
         *(Route(path, _guarded(channel_handler(http)), methods=["GET", "POST"]) for path in CHANNEL_PATHS),
         *(Route(path, _guarded(handler), methods=[method]) for path, method, handler in outbox_handlers(http)),
+        Route("/v1/erasures", _guarded(http.erase), methods=["POST"]),
+        Route("/v1/erasures/{erasure_id}", _guarded(http.erasure), methods=["GET"]),
         Route("/v1/conversations", _guarded(http.conversations), methods=["GET"]),
         Route("/v1/conversations/{conversation_id}", _guarded(http.detail), methods=["GET"]),
         Route("/v1/conversations/{conversation_id}/transcript", _guarded(http.transcript), methods=["GET"]),
@@ -393,7 +428,7 @@ def make_http(parts: Parts) -> Starlette:
         Route("/healthz", http.healthz, methods=["GET"]),
         Route("/readyz", http.readyz, methods=["GET"]),
         Route("/metrics", _guarded(http.admin_metrics), methods=["GET"]),
-        *file_routes(parts),
+        *file_routes(parts, http.person),
         *page_routes(parts),
         *sign_in_routes(parts),
     ]

@@ -17,7 +17,7 @@ import logging
 import re
 import time
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 import msgspec
 
@@ -187,7 +187,10 @@ class OpenId:
         body = self._tools.token_request("authorization_code", "", **fields)
         headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
         secret = settings.client_secret.decode() if settings.client_secret is not None else ""
-        auth = self._tools.client_auth(settings.client_id, secret, _auth_method(settings, provider))
+        name, method = settings.client_id, _auth_method(settings, provider)
+        if method == "client_secret_basic":  # RFC 6749, section 2.3.1: encoded as in a form, which Authlib leaves to us
+            name, secret = quote_plus(name), quote_plus(secret)
+        auth = self._tools.client_auth(name, secret, method)
         url, headers, body = auth.prepare("POST", provider.token_endpoint, headers, body)
         content = await self._send("POST", url, headers, body.encode())
         try:

@@ -31,6 +31,7 @@ from hub.edge.browser import SESSION_COOKIE, check_own_page, cookie_name, signed
 from hub.edge.openid import CALLBACK, CODE_CHARS_MAX, OpenId, SignInFailed, error_word
 from hub.edge.pages import PAGE_HEADERS, AddressLimit
 from hub.edge.parts import Parts
+from hub.edge.proxies import network
 from hub.protocol.close import HTTP_STATUS
 from hub.protocol.encode import encode_error
 
@@ -70,7 +71,7 @@ class SignIn:
         to = request.query_params.get("to", "console")
         if to not in PAGES:
             raise SignInFailed("schema_invalid", f"One can sign in to {' or '.join(PAGES)} only.")
-        address = request.client.host if request.client is not None else ""
+        address = network(request.client.host) if request.client is not None else ""
         if self.limit.take(address, asyncio.get_running_loop().time()):
             raise SignInFailed("rate_limited", "Too many sign-ins from this network; wait a moment.", 429)
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))

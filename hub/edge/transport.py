@@ -155,7 +155,7 @@ class HttpFront(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._in_message, self._head_bytes = True, 0
-        self._arrivals.asked(self)
+        self._arrivals.asked(self, moves_file=self.url.startswith(b"/v1/files"))
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -387,7 +387,7 @@ class LeanSocket(asyncio.Protocol):
             first, size, head = unread[at], unread[at + 1] - 128, 6  # a size below 0: not masked
             if size > 125:
                 head = 8 if size == 126 else 14
-                if end - at < head - 4:
+                if end - at < head - 4 and first & 0x07 <= 2:  # with a reserved opcode the library won't wait for it
                     break
                 size = int.from_bytes(unread[at + 2 : at + head - 4], "big")
             stop = at + head + size

@@ -191,6 +191,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._loops, *self._tasks, return_exceptions=True)
         try:
+            await self.records.seal()  # or what was done last would wait for a hub that starts again
             await self.store.leave(self.node_id)
         except Refused:
             log.warning("the store went before this node did")

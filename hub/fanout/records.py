@@ -8,6 +8,7 @@ What a node does for the records, by the clock: seals the ledger, ends what was 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,7 @@ from hub.domain import commands as c
 from hub.domain.errors import Refused
 from hub.store.connection import Unavailable, Unknown
 from hub.store.erasures import CLEANING, DONE, ERASING, Erasure, Erasures
-from hub.store.keys import partition
+from hub.store.keys import PARTITIONS, partition
 from hub.store.ledger import Ledger
 from hub.store.redis_store import store_unavailable
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PAGE = 100
+SWEEP_MOST_S = 10.0
 LOOK_AGAIN_S = 24 * 3600.0  # after which everything that has ended is looked at once more
 
 Forget = Callable[[str, str], Awaitable[None]]
@@ -46,6 +48,7 @@ class Records:
         self.erasures = Erasures(node.store, node.settings.ledger.first)
         self.on_erased: list[Forget] = []
         self._walks: dict[int, _Walk] = {}
+        self._tidied = 0
 
     # -- the ledger --------------------------------------------------------------------------------------------------
 
@@ -56,6 +59,8 @@ class Records:
         made = await self.ledger.seal()
         if made is not None:
             log.info("the ledger is sealed: %s", made)
+        self._tidied = (self._tidied + 1) % PARTITIONS
+        await self.ledger.tidy(self._tidied)
 
     # -- retention ---------------------------------------------------------------------------------------------------
 
@@ -71,24 +76,34 @@ class Records:
             self._walks[p] = walk = _Walk()
         until = now - self.node.settings.retention_least - 1
         page = await self.node.store.ended_between(p, walk.since, until, walk.page)
-        for org, conversation_id, _ in page:
-            await self.retire_one(org, conversation_id)
+        names = [(org, conversation_id) for org, conversation_id, _ in page]
+        later = []
+        for name, ending in zip(names, await self.node.store.endings(names), strict=True):
+            if ending is None:
+                await self.retire_one(*name)
+            elif (at := ending[1] + self.node.settings.retention_of(ending[0])) < now:
+                await self.erase(*name)
+            else:
+                later.append((*name, at))
+        if later:
+            await self.node.store.set_due("erase", later)
         walk.go_on(page)
 
     async def retire_one(self, org: str, conversation_id: str) -> None:
         """Erase an ended conversation whose queue's time is over, or note when it will be."""
-        situation = (await self.node.conversations.load(org, conversation_id)).situation
-        conversation, settings = situation.conversation, self.node.settings
-        if conversation is None or conversation.ended_at is None:
+        now = await self.node.store.now_ms()
+        [ending] = await self.node.store.endings([(org, conversation_id)])
+        if ending is None:
             await self.node.store.drop_due("erase", org, conversation_id)
-            if conversation is None:
+            situation = (await self.node.conversations.load(org, conversation_id)).situation
+            if situation.conversation is None:
                 await self.erase(org, conversation_id)
             return
-        at = conversation.ended_at + settings.retention_of(conversation.queue)
-        if at < situation.now_ms:
+        at = ending[1] + self.node.settings.retention_of(ending[0])
+        if at < now:
             await self.erase(org, conversation_id)
         else:
-            await self.node.store.set_due("erase", org, conversation_id, at)
+            await self.node.store.set_due("erase", [(org, conversation_id, at)])
 
     async def erase(self, org: str, conversation_id: str, *, why: str = "retention", forget: bool = False) -> bool:
         """
@@ -114,22 +129,34 @@ class Records:
         if not self.node.prefers(0):
             return
         for id in await self.erasures.running():
-            try:
-                await self._carry_on(id)
-            except (Unavailable, Unknown) as error:
-                raise store_unavailable("unknown") from error
+            await self._carry_on(id)
 
-    async def _carry_on(self, id: str) -> None:
+    async def hasten(self, id: str) -> None:
+        """Carry on at once with what this node was asked for; should it die, the sweep goes on. Two at it do no harm."""
+        until = time.monotonic() + self.node.settings.erasure_wait_ms / 1000 + SWEEP_MOST_S
+        while not await self._carry_on(id) and time.monotonic() < until:  # noqa: ASYNC110 - it is work, not a question
+            await asyncio.sleep(self.node.settings.sweep_ms / 1000)
+
+    async def _carry_on(self, id: str) -> bool:
+        """A step further; True where it is done. Raises Refused `store_unavailable`."""
+        try:
+            return await self._step(id)
+        except (Unavailable, Unknown) as error:
+            raise store_unavailable("unknown") from error
+
+    async def _step(self, id: str) -> bool:
         one = await self.erasures.find(id)
         if one is None or one.state == DONE:
             await self.erasures.forget(id)
-            return
+            return True
         if one.state == ERASING and await self._erase_all(one):
             await self.erasures.write(id, state=CLEANING)
             one = await self.erasures.get(id)
         if one is not None and one.state == CLEANING:
             await self._clean(one)
             log.info("erasure %s is done: %d conversations", id, one.conversations)
+            return True
+        return False
 
     async def _erase_all(self, one: Erasure) -> bool:
         """End and erase what was found; True when nothing is left to wait for."""

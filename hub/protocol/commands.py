@@ -17,7 +17,6 @@ from hub.protocol.fields import (
     Channel,
     CommandId,
     CursorText,
-    FileUrl,
     Id,
     Label,
     Mime,
@@ -27,6 +26,7 @@ from hub.protocol.fields import (
     SaidText,
     Search,
     Secret,
+    SentUrl,
     Subject,
     Text,
     Token,
@@ -213,9 +213,9 @@ Attachments = Annotated[tuple[Attachment, ...], Meta(max_length=ATTACHMENTS_MAX)
 
 
 class SentFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file that was uploaded to this conversation. Name and type are what the hub keeps, whatever is said here."""
+    """A file that was uploaded to this conversation, named as the hub keeps it whatever is said here; or a link elsewhere."""
 
-    url: FileUrl
+    url: SentUrl
     name: OptionalLabel = ""
     mime: Mime = "application/octet-stream"
 

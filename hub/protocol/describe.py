@@ -209,6 +209,8 @@ def openapi() -> Json:
         types.SessionAnswer,
         types.SignOutAnswer,
         types.RevocationRequest,
+        types.ErasureRequest,
+        types.ErasureAnswer,
         types.Nothing,
         types.OutboxAction,
         types.OutboxList,
@@ -260,6 +262,14 @@ def _paths() -> Json:
             | {"requestBody": _body(_ref(types.RevocationRequest))}
         },
         **_channel_paths(),
+        "/v1/erasures": {
+            "post": _operation("erase", "Erase a customer's conversations (role admin).", types.ErasureAnswer)
+            | {"requestBody": _body(_ref(types.ErasureRequest))}
+        },
+        "/v1/erasures/{id}": {
+            "get": _operation("getErasure", "How far an erasure is (role admin).", types.ErasureAnswer)
+            | {"parameters": [_parameter("id", "the erasure's id", "path")]}
+        },
         "/v1/conversations": {
             "get": _operation(
                 "listConversations", "Conversations that the token's queues allow.", types.ConversationList
@@ -288,10 +298,19 @@ def _paths() -> Json:
         "/readyz": {
             "get": _plain("ready", "The store is reachable and the node isn't draining.", "application/json", 503)
         },
-        "/metrics": {"get": _plain("metrics", "Figures for Prometheus; role admin, or its own address.", "text/plain")},
-        "/": {"get": _plain("console", "The supervisor console.", "text/html")},
-        "/desk": {"get": _plain("desk", "The agent desk.", "text/html")},
-        "/messenger": {"get": _plain("messenger", "The web messenger.", "text/html")},
+        "/metrics": {
+            "get": _plain("metrics", "Figures for Prometheus; role admin, or its own address.", "text/plain")
+            | {"security": [{"token": []}, {}]}
+            | {
+                "responses": {
+                    "200": {"description": "Yes.", "content": {"text/plain": {}}},
+                    **_refusals(401, 403, 429, 503),
+                }
+            }
+        },
+        "/": {"get": _page("console", "The supervisor console.")},
+        "/desk": {"get": _page("desk", "The agent desk.")},
+        "/messenger": {"get": _page("messenger", "The web messenger.")},
     }
 
 
@@ -384,11 +403,21 @@ def _post_events() -> Json:
 def _operation(name: str, summary: str, answer: Any) -> Json:
     errors = sorted({400, *HTTP_STATUS.values()} - {409})
     responses: Json = {"200": {"description": "Done.", "content": {"application/json": {"schema": _ref(answer)}}}}
-    for status in errors:
+    return {"operationId": name, "summary": summary, "responses": responses | _refusals(*errors)}
+
+
+def _refusals(*statuses: int) -> Json:
+    refused: Json = {}
+    for status in statuses:
         codes = sorted(code for code, its in HTTP_STATUS.items() if its == status)
         content = {"application/json": {"schema": _ref(types.ErrorAnswer)}}
-        responses[str(status)] = {"description": f"Refused: {', '.join(codes)}.", "content": content}
-    return {"operationId": name, "summary": summary, "responses": responses}
+        refused[str(status)] = {"description": f"Refused: {', '.join(codes)}.", "content": content}
+    return refused
+
+
+def _page(name: str, summary: str) -> Json:
+    page = _plain(name, summary, "text/html")
+    return page | {"responses": page["responses"] | _refusals(429)}
 
 
 def _plain(name: str, summary: str, media_type: str, other: int | None = None) -> Json:

@@ -35,7 +35,9 @@ ID_PATTERN = rf"^[A-Za-z0-9_.:-]{{1,{ID_CHARS_MAX}}}\Z"
 LINE_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*\Z"
 TEXT_PATTERN = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*\Z"
 URL_PATTERN = r"^https?://[^\x00-\x20\x7f-\x9f\"<>\\^`{|}]+\Z"
-FILE_URL_PATTERN = r"^/v1/files/fil_[0-3][0-9a-f][0-9a-z]{20}/[A-Za-z0-9_.~%-]+\Z"
+SENT_URL_PATTERN = (
+    r"^(/v1/files/fil_[0-3][0-9a-f][0-9a-z]{20}/[A-Za-z0-9_.~%-]+|https?://[^\x00-\x20\x7f-\x9f\"<>\\^`{|}]+)\Z"
+)
 MIME_PATTERN = r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(; ?[A-Za-z0-9_.+-]+=[A-Za-z0-9_.+-]+)*\Z"
 
 PATTERN_WORDS = {
@@ -43,7 +45,7 @@ PATTERN_WORDS = {
     LINE_PATTERN: "one line of text without control characters",
     TEXT_PATTERN: "text without control characters other than newline, tab and carriage return",
     URL_PATTERN: "an http or https address",
-    FILE_URL_PATTERN: "a file's address as `POST /v1/files` answered it",
+    SENT_URL_PATTERN: "an http or https address, or a file's as `POST /v1/files` answered it",
     MIME_PATTERN: "a media type like `image/png`",
 }
 
@@ -67,7 +69,7 @@ Token = Annotated[str, Meta(max_length=TOKEN_CHARS_MAX)]
 Secret = Annotated[str, Meta(max_length=SECRET_CHARS_MAX)]
 CursorText = Annotated[str, Meta(max_length=CURSOR_CHARS_MAX)]
 Url = Annotated[str, Meta(pattern=URL_PATTERN, max_length=URL_CHARS_MAX)]
-FileUrl = Annotated[str, Meta(pattern=FILE_URL_PATTERN, max_length=URL_CHARS_MAX)]
+SentUrl = Annotated[str, Meta(pattern=SENT_URL_PATTERN, max_length=URL_CHARS_MAX)]
 Mime = Annotated[str, Meta(pattern=MIME_PATTERN, max_length=MIME_CHARS_MAX)]
 
 

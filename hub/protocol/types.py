@@ -629,6 +629,24 @@ class OutboxList(TypedDict):
     more: bool
 
 
+class ErasureRequest(TypedDict):
+    """Whose conversations to erase: the customer's id, as platforms give it."""
+
+    customer_id: str
+
+
+class ErasureAnswer(TypedDict):
+    """How far an erasure is: `conversations` were found, `erased` of them are gone. Times in Unix ms."""
+
+    erasure_id: str
+    state: Literal["running", "done"]
+    conversations: int
+    erased: int
+    asked_at: int
+    done_at: int | None
+    files_rewritten: bool
+
+
 class ConversationList(TypedDict):
     """A page of conversations; `cursor` is null at the end."""
 

@@ -13,10 +13,11 @@ is known of them in the store (`FileIndex`): the bytes are written first, so wha
 """
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from hub.domain.conversation import Conversation, Situation
 from hub.domain.decide import speaker, visible
 from hub.domain.errors import Refused
 from hub.domain.files import FileMeta, is_file_id, refused, unknown_file
@@ -76,7 +77,10 @@ class FileIndex(Protocol):
 
 
 class Files:
-    """See the module. `count_max`, `org_bytes_max` and `link_ms` are the settings'."""
+    """
+    See the module. `count_max`, `org_bytes_max` and `link_ms` are the settings'; `masked` is true for who reads that
+    conversation with masks.
+    """
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class Files:
         count_max: int,
         org_bytes_max: int,
         link_ms: int,
+        masked: Callable[[Person, Conversation], bool] = lambda person, conversation: False,
     ) -> None:
         self._index = index
         self._blobs = blobs
@@ -96,6 +101,7 @@ class Files:
         self._count_max = count_max
         self._org_bytes_max = org_bytes_max
         self._link_ms = link_ms
+        self._masked = masked
 
     async def admit(self, person: Person, conversation_id: str) -> None:
         """
@@ -163,27 +169,31 @@ class Files:
         The file, where this person may read the place it stands in.
 
         Raises:
-            Refused: `unknown_file`, whether there is none or it isn't theirs.
+            Refused: `unknown_file`, whether there is none or it isn't theirs; `not_permitted` where what they read is
+                masked: nobody can mask a file.
         """
         meta = await self._find(file_id)
         if meta is None or meta.org != person.org:
             raise unknown_file()
+        situation = await self._history.situation(meta.org, meta.conversation_id)
         try:
-            allowed = await self._allowed(person, meta)
+            allowed = await self._allowed(person, meta, situation)
         except Refused as error:
             if error.code == "store_unavailable":
                 raise
             raise unknown_file() from None
         if not allowed:
             raise unknown_file()
+        if self._masked(person, situation.existing):
+            message = "What you read of this conversation is masked; only those who answer it may open its files."
+            raise Refused("not_permitted", message, {"reason": "masked"})
         return meta
 
     async def _find(self, file_id: str) -> FileMeta | None:
         return await self._index.find(file_id) if is_file_id(file_id) else None
 
-    async def _allowed(self, person: Person, meta: FileMeta) -> bool:
+    async def _allowed(self, person: Person, meta: FileMeta, situation: Situation) -> bool:
         """The same line as for transcripts: theirs while they are in it, and up to where they left."""
-        situation = await self._history.situation(meta.org, meta.conversation_id)
         if person.role == "connector":
             conversation = situation.conversation
             return conversation is not None and conversation.connector == person.user_id
@@ -207,19 +217,28 @@ class Files:
         An address that opens this file for whoever has it, and when it is over (Unix ms).
 
         Raises:
-            Refused: `unknown_file` where its bytes are gone, so that a page can say so instead of a failed download.
+            Refused: `unknown_file` where its bytes are gone, so that a page can say so instead of a failed download;
+                `store_unavailable` where nobody can tell.
         """
-        if not await self._blobs.there(meta.org, meta.conversation_id, meta.file_id):
+        try:
+            there = await self._blobs.there(meta.org, meta.conversation_id, meta.file_id)
+        except OSError as error:
+            raise _away(error) from error
+        if not there:
             log.error("the bytes of a file are not where they were put; do all hubs share the folder?")
             raise unknown_file()
         until = now_ms + self._link_ms
         return f"{file_url(meta)}?until={until}&sign={sign(await self._index.secret(), meta.file_id, until)}", until
 
-    async def opened(self, url: str, until_ms: int) -> str | None:
-        """A file's address as messages have it, and what opens it until a time for whoever has it; None for another one."""
+    async def opened_until(self, url: str, until_ms: int) -> str:
+        """
+        A message's address of a file, so that it opens until then (Unix ms) for whoever has it: for providers.
+
+        The same for the same time; any other address comes back as it is. Raises Refused `store_unavailable`.
+        """
         split = split_url(url)
         if split is None:
-            return None
+            return url
         return f"{url}?until={until_ms}&sign={sign(await self._index.secret(), split[0], until_ms)}"
 
     async def linked(self, file_id: str, until: str, signature: str, now_ms: int) -> FileMeta:
@@ -241,12 +260,14 @@ class Files:
         The file's bytes in parts.
 
         Raises:
-            Refused: `unknown_file` where they are gone.
+            Refused: `unknown_file` where they are gone, `store_unavailable` where they can't be had now.
         """
         try:
             return await self._blobs.open(meta.org, meta.conversation_id, meta.file_id)
         except FileNotFoundError:
             raise unknown_file() from None
+        except OSError as error:
+            raise _away(error) from error
 
     async def forget(self, org: str, conversation_id: str) -> None:
         """
@@ -257,3 +278,8 @@ class Files:
         """
         await self._blobs.forget(org, conversation_id)
         await self._index.forget(org, conversation_id)
+
+
+def _away(error: OSError) -> Refused:
+    log.error("a file can't be read: %s", error.strerror or error)
+    return Refused("store_unavailable", "The file can't be had at the moment; try again.", {"outcome": "none"})

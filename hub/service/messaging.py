@@ -44,8 +44,8 @@ class Messaging:
         Say something as the owner or as the customer; the message's id, the same for the same `client_message_id`.
 
         Raises:
-            Refused: `conversation_ended` or `stale_owner` (with the text as `draft`), `unknown_file` for an attachment
-                that isn't a file of this conversation, or as any command.
+            Refused: `conversation_ended` or `stale_owner` (with the text as `draft`), `unknown_file` for a file that
+                isn't one of this conversation, or as any command.
         """
         parts = (person.role, person.user_id, command.client_message_id)
         message_id = self._ids.stable("msg", person.org, conversation_id, *parts)
@@ -71,14 +71,23 @@ class Messaging:
         raise with_draft(refused or await self._why(answer, person, conversation_id), command.text)
 
     async def _attached(self, org: str, conversation_id: str, command: MessageSend) -> tuple[Attachment, ...]:
-        """The attachments as the hub knows them: name and type are those that were checked when the file came."""
-        split = [split_url(one.url) for one in command.attachments]
-        file_ids = [one[0] if one is not None else "" for one in split]
-        found = await self._files.kept(org, conversation_id, file_ids) if self._files is not None else [None]
-        known = [one for one in found if one is not None]
-        if len(known) < len(command.attachments):
+        """
+        The attachments: files as the hub knows them (name and type were checked when they came), links as they were given.
+
+        Raises Refused `unknown_file` for a file that isn't this conversation's.
+        """
+        ids = [found[0] for one in command.attachments if (found := split_url(one.url)) is not None]
+        kept = await self._files.kept(org, conversation_id, ids) if ids and self._files is not None else ()
+        known = {
+            one.file_id: Attachment(url=file_url(one), name=one.name, mime=one.mime) for one in kept if one is not None
+        }
+        if not known.keys() >= set(ids):
             raise unknown_file()
-        return tuple(Attachment(url=file_url(one), name=one.name, mime=one.mime) for one in known)
+        return tuple(
+            Attachment(url=one.url, name=one.name, mime=one.mime) if found is None else known[found[0]]
+            for one in command.attachments
+            for found in [split_url(one.url)]
+        )
 
     def _message(
         self,

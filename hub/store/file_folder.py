@@ -43,7 +43,7 @@ class FolderBlobs:
 
         def move() -> None:
             folder = self._folder(org, conversation_id)
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(folder, self.folder)
             # The name is in the folder only when its content is on the disk: an answered upload survives a power cut.
             with source.open("rb") as file:
                 os.fsync(file.fileno())
@@ -85,10 +85,19 @@ class FolderBlobs:
         await asyncio.to_thread(remove)
 
 
+def make_private(folder: Path, top: Path) -> None:
+    """Make a folder and those above it up to `top`, each for the hub alone (`parents` would make those for everybody)."""
+    if folder != top:
+        make_private(folder.parent, top)
+    else:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def make_incoming(folder: Path) -> Path:
     """The folder of what is arriving, made where it isn't there, without what is older than an hour."""
     incoming = folder / INCOMING
-    incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(incoming, folder)
     for left in incoming.iterdir():
         with contextlib.suppress(FileNotFoundError):
             if left.stat().st_mtime < time.time() - LEFT_OVER_S:

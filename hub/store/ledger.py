@@ -2,7 +2,8 @@
 The ledger in the store: sealing it, and reading it in the order in which it is checked (see `hub.domain.ledger`).
 
     {p}:ledger          stream   fields e (the line), t (top of the conversation's transcript when it was written)
-    {p}:ledgernames     hash     what lines call a conversation: `<org>/<conversation>`; erasing a customer takes it away
+    {p}:ledgernames     hash     what lines call a conversation: `<org>/<conversation>`, once it is erased a blank and when
+                                 (ms); erasing a customer takes it away
     {0}:seals           stream   field e (the seal)
     {0}:sealed          hash     n, mac: the last seal; <partition>: the place up to which it is sealed
 """
@@ -172,8 +173,23 @@ class Ledger:
             name: (org, conversation_id)
             for name, member in zip(wanted, found, strict=True)
             if member is not None
-            for org, _, conversation_id in [member.decode().partition("/")]
+            for org, _, conversation_id in [member.decode().partition(" ")[0].partition("/")]
         }
+
+    async def tidy(self, p: int) -> None:
+        """Forget the names of conversations all of whose lines have made room for newer ones."""
+        key = self.store.keys.ledger(p)
+        if int(await self._ask(key, b"XLEN", key)) < self._entries_max:
+            return
+        oldest = int((await self.page(p, ""))[0].id.partition("-")[0])
+        names, cursor = self.store.keys.ledger_names(p), b"0"
+        while True:
+            cursor, flat = await self._ask(names, b"HSCAN", names, cursor, b"COUNT", b"500")
+            over = [name for name, member in pairs(flat).items() if 0 < int(member.partition(b" ")[2] or 0) < oldest]
+            if over:
+                await self._ask(names, b"HDEL", names, *over)
+            if cursor == b"0":
+                return
 
     # -- records -----------------------------------------------------------------------------------------------------
 

@@ -365,6 +365,8 @@ class RedisStore:
         self, org: str, conversation_id: str, *, before: int | None, count: int
     ) -> list[StoredEntry]:
         """Entries before an offset (exclusive; None: the newest), newest first."""
+        if before == 0:
+            return []  # "(0-0" is no interval to the engine
         p = partition(org, conversation_id)
         key = self.keys.transcript(p, org, conversation_id)
         end = b"+" if before is None else b"(%d-0" % before
@@ -544,11 +546,14 @@ class RedisStore:
         key = self.keys.due(p)
         await self.call("commit", key, b"ZREM", key, kind.encode() + b":" + member)
 
-    async def set_due(self, kind: str, org: str, conversation_id: str, at_ms: int) -> None:
-        """Something is due then; an earlier or later time of the same kind is forgotten."""
-        p, member = self._place(org, conversation_id)
-        key = self.keys.due(p)
-        await self.call("commit", key, b"ZADD", key, b"%d" % at_ms, kind.encode() + b":" + member)
+    async def set_due(self, kind: str, when: Iterable[tuple[str, str, int]]) -> None:
+        """Something is due for these (organization, conversation, ms); another time of the same kind is forgotten."""
+        calls = []
+        for org, conversation_id, at_ms in when:
+            p, member = self._place(org, conversation_id)
+            key = self.keys.due(p)
+            calls.append(self.primaries.call("commit", key, b"ZADD", key, b"%d" % at_ms, kind.encode() + b":" + member))
+        await self.many(calls)
 
     async def ended_between(self, p: int, since_ms: int, until_ms: int, count: int) -> list[tuple[str, str, int]]:
         """Conversations of the `closed` index by the time of their end, oldest first: (organization, conversation, end)."""
@@ -556,6 +561,15 @@ class RedisStore:
         limit = (b"WITHSCORES", b"LIMIT", b"0", b"%d" % count)
         reply = await self.call("commit", key, b"ZRANGEBYSCORE", key, *score, *limit)
         return [(*_split(member), int(float(at))) for member, at in zip(reply[::2], reply[1::2], strict=True)]
+
+    async def endings(self, conversations: Iterable[tuple[str, str]]) -> list[tuple[str, int] | None]:
+        """Queue and end (ms) of each; None where it isn't there, or hasn't ended."""
+        calls = []
+        for org, conversation_id in conversations:
+            key = self.keys.conversation(partition(org, conversation_id), org, conversation_id)
+            calls.append(self.primaries.call("commit", key, b"HGET", key, b"state"))
+        states = [orjson.loads(state) if state is not None else {} for state in await self.many(calls)]
+        return [(one["queue"], one["ended_at"]) if one.get("ended_at") is not None else None for one in states]
 
     async def quiet_since(self, p: int, index: str, at_ms: int, count: int = 100) -> list[tuple[str, str]]:
         """Conversations of the `live` or `closed` index whose time is before `at_ms`, oldest first."""

@@ -90,6 +90,37 @@ async def test_an_anonymous_customer_keeps_the_conversation_over_a_reload(visit:
     assert (row["customer"]["name"], row["subject"]) == ("Dana", "Refund")
 
 
+async def test_an_anonymous_customer_comes_back_in_another_tab(visit: Visits, guests: Centre) -> None:
+    """The conversation is the browser's, not the tab's: it goes on in a second tab, and after the first was closed."""
+    page = await started(visit)
+    beside = await visit("/messenger", context=page.context)
+    await expect(beside.get_by_role("log").get_by_text("Where is my refund?")).to_be_visible()
+    await page.close()
+    await beside.get_by_label("Write a message").fill("I am still here.")
+    await beside.keyboard.press("Enter")
+    later = await visit("/messenger", context=page.context)
+    await expect(later.get_by_role("log").get_by_text("I am still here.")).to_be_visible()
+    stranger = await visit("/messenger")
+    await expect(stranger.get_by_label("Your message")).to_be_visible()
+
+
+async def test_older_messages_can_be_loaded(visit: Visits, centre: Centre) -> None:
+    """A long conversation shows its end after a reload, and the rest when asked, with whose they are."""
+    story = await centre.story()
+    for number in range(60):
+        await (story.customer_says if number % 2 else story.agent_says)(f"Message {number}.")
+    page = await visit("/messenger", centre.token("cus_7", "customer", conversation=story.id, name="Dana"))
+    log = page.get_by_role("log")
+    await expect(log.get_by_text("Message 59.")).to_be_visible()
+    await expect(log.get_by_text("Message 0.", exact=True)).to_have_count(0)
+    await page.get_by_role("button", name="Load older messages").click()
+    first = log.get_by_role("article").first
+    await expect(first).to_contain_text("Message 0.")
+    await expect(first).to_contain_text("Max Weber")
+    await expect(log.get_by_role("article")).to_have_count(60)
+    await expect(page.get_by_role("button", name="Load older messages")).to_have_count(0)
+
+
 async def test_what_is_written_without_network_is_sent_later(visit: Visits, centre: Centre) -> None:
     """A message that is written while offline is sent once, when the connection is back."""
     page = await started(visit, customer(centre))

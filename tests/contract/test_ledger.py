@@ -433,6 +433,24 @@ async def test_lines_that_make_room_are_not_missed(book: Book) -> None:
     assert others == []
 
 
+async def test_names_go_with_the_last_line(book: Book) -> None:
+    """A name is known as long as a line has it: not once a full ledger has lost them all; running ones' names stay."""
+    world = book.world
+    conversation = await book.live(close=True)
+    p, name = partition(ORG, conversation), ledger_name(KEY, ORG, conversation)
+    await world.do(conversation, c.SubmitWrapup(supervisor("sue"), "sold", None))
+    await world.store.erase(ORG, conversation)
+    small = Ledger(world.store, book.settings.ledger, 1)
+    await small.tidy(p)
+    assert await small.names(p, [name]) == {name: (ORG, conversation)}
+    world.ask("XADD", world.shared("ledger", conversation), "*", "e", "{}", "t", "0")
+    book.write(world.shared("ledger", conversation), book.entries(world.shared("ledger", conversation))[-1:])
+    await book.ledger.tidy(p)
+    assert await small.names(p, [name]) != {}, "there is room"
+    await small.tidy(p)
+    assert await small.names(p, [name]) == {}
+
+
 async def test_lines_of_an_older_hub_are_told_apart(book: Book) -> None:
     """Lines without codes in front of the first one that has one are counted; behind it they are found."""
     conversation = await book.world.begin("ann")

@@ -253,10 +253,11 @@ async def test_the_customers_end_goes_out(centre: Centre) -> None:
 
 
 async def test_attachments_go_out(centre: Centre) -> None:
-    """What the owner attaches reaches the platform and the customer as it was uploaded."""
+    """What the owner attaches reaches the platform and the customer: a file as it was uploaded, a link as it was given."""
     platform, story, agent = await centre.connector(), await centre.story(), await centre.agent("max")
     customer = await centre.customer(story.id)
-    files = [await uploaded(centre, centre.token("max", "agent"), story.id)]
+    link = {"url": "https://files.example/1.pdf", "name": "1.pdf", "mime": "application/pdf"}
+    files = [link, await uploaded(centre, centre.token("max", "agent"), story.id)]
     await agent.command(
         "message.send", conversation_id=story.id, text="See", client_message_id="d_1", attachments=files
     )

@@ -27,7 +27,7 @@ WANTED = {
     ),
     *("hub_board_changes_total", "hub_resets_total", "hub_slow_readers_total", "hub_follow_age_seconds"),
     *("hub_follow_lag_seconds", "hub_script_seconds", "hub_pipeline_calls", "hub_sockets", "hub_monitors"),
-    *("hub_store_ok", "hub_store_durable", "hub_store_vouched", "hub_nodes"),
+    *("hub_store_ok", "hub_store_durable", "hub_store_vouched", "hub_nodes", "hub_takeovers_total"),
 }
 
 

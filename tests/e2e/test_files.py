@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from moto.server import ThreadedMotoServer
 
-from tests.support.centre import Centre
+from tests.support.centre import Centre, confirm
 from tests.support.files import DOCX, PDF, fetched, linked, package, png, post_file, refusal, uploaded
 from tests.support.fixtures import east_and_west, running
 from tests.support.processes import CONFIG, HubProcess, StoreProcess
@@ -39,6 +40,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     scanner.chmod(0o755)
     types = '["text/plain", "application/pdf"]'
     table = f'\n[files]\ndir = "{folder}/kept"\ntypes = {types}\nscan_command = ["{scanner}"]\n'
+    table += "[masking.queues.billing]\ncard = true\n"
     process = HubProcess(folder, config=CONFIG + SMALL.replace("idle_ms = 600", "") + table)
     process.start()
     yield process
@@ -128,14 +130,14 @@ async def test_foreign_files_look_like_none(centre: Centre) -> None:
 
 
 async def test_only_the_conversations_own_files_are_attached(centre: Centre) -> None:
-    """Another conversation's file, a made-up one and an address elsewhere are refused; nothing is sent."""
+    """Another conversation's file, a made-up one and what is no address are refused; nothing is sent."""
     story, other, agent = await centre.story(), await centre.story(), await centre.agent()
     foreign = await uploaded(centre, agent_of(centre), other.id)
     made_up = foreign | {"url": f"/v1/files/fil_00{'0' * 20}/a.pdf"}
     send = {"conversation_id": story.id, "text": "See", "client_message_id": "d_1"}
     for file in (foreign, made_up):
         await agent.refused("unknown_file", "message.send", **send, attachments=[file])
-    for url in ("https://files.example/a.pdf", "/v1/files/../a", "javascript:x", f"{foreign['url']}?until=1"):
+    for url in ("/v1/files/../a", "javascript:x", f"{foreign['url']}?until=1"):
         error = await agent.refused("schema_invalid", "message.send", **send, attachments=[{"url": url}])
         assert error.details == {"path": "attachments[0].url"}
     assert await centre.messages(story.id) == []
@@ -276,6 +278,19 @@ async def test_the_scanner_has_the_last_word(strict: Centre) -> None:
     await uploaded(strict, agent_of(strict), story.id, "a.txt", b"fine")
 
 
+async def test_files_of_masked_conversations(strict: Centre) -> None:
+    """Where what one reads is masked, nobody who only watches opens a file; who answers does, after a takeover, too."""
+    story, ana = await strict.story(queue="billing"), await strict.supervisor()
+    url = (await uploaded(strict, agent_of(strict), story.id))["url"]
+    await story.monitored_by(ana)
+    for answer in (await fetched(strict, url, strict.token("ana")), await linked(strict, url, strict.token("ana"))):
+        assert await refusal(answer) == (403, "not_permitted", "masked")
+    for bearer in (agent_of(strict), customer_of(strict, story.id)):
+        assert (await fetched(strict, url, bearer)).status_code == 200
+    await confirm(ana, await story.prepared_by(ana))
+    assert (await fetched(strict, url, strict.token("ana"))).content == PDF
+
+
 async def test_a_link_is_over(strict: Centre) -> None:
     """After its time a link opens nothing, as does one whose time was changed."""
     story = await strict.story()
@@ -323,6 +338,33 @@ async def test_any_node_serves_a_file(tmp_path: Path, store: StoreProcess) -> No
         await agent.command(
             "message.send", conversation_id=story.id, text="", client_message_id="d_1", attachments=[file]
         )
+
+
+async def test_files_in_a_bucket(tmp_path: Path) -> None:
+    """A hub that keeps files in a bucket takes, sends and serves them, and leaves nothing on its own disk."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    table = f'\n[files]\ns3_bucket = "kept"\ns3_endpoint = "http://{host}:{port}"\ns3_region = "us-east-1"\n'
+    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    hub = HubProcess(tmp_path / "hub", config=CONFIG + table, environment=credentials)
+    try:
+        async with running(hub) as centre:
+            await centre.http.put(f"http://{host}:{port}/kept")
+            story, agent = await centre.story(), await centre.agent()
+            file = await uploaded(centre, agent_of(centre), story.id)
+            await agent.command(
+                "message.send", conversation_id=story.id, text="", client_message_id="d_1", attachments=[file]
+            )
+            link = (await linked(centre, file["url"], agent_of(centre))).json()["url"]
+            assert (await fetched(centre, link)).content == PDF
+            assert [one for one in (hub.data / "files").rglob("*") if one.is_file()] == []
+            server.stop()
+            answer = await post_file(centre, agent_of(centre), story.id, "b.pdf", PDF)
+            assert await refusal(answer) == (422, "file_refused", "space")
+            assert (await linked(centre, file["url"], agent_of(centre))).status_code == 503
+    finally:
+        server.stop()
 
 
 async def test_other_origins(tmp_path: Path, centre: Centre) -> None:

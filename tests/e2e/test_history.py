@@ -93,6 +93,14 @@ async def test_transcript_goes_back_page_by_page(centre: Centre) -> None:
     assert [entry["text"] for entry in entries if entry["kind"] == "message"] == [str(n) for n in range(230)]
 
 
+async def test_nothing_is_before_the_first_entry(centre: Centre) -> None:
+    """`before=0` is a whole number, and there is nothing older: an empty page, as behind the last one."""
+    story = await centre.story()
+    await story.customer_says("Hello")
+    assert await centre.entries(story.id, before=0) == []
+    assert await centre.entries(story.id, before=1) == []
+
+
 @pytest.mark.parametrize("before", ["x", "-1", "1.5", ""])
 async def test_a_bad_before_is_a_400(centre: Centre, before: str) -> None:
     """`before` is an offset; something else is `schema_invalid`."""

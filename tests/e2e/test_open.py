@@ -11,8 +11,9 @@ import httpx
 from standardwebhooks.webhooks import Webhook
 
 from tests.support.centre import Centre
+from tests.support.files import png, uploaded
 from tests.support.processes import HubProcess
-from tests.support.provider import FAST, Provider, ids_of, new_secret, open_config, open_table, providing
+from tests.support.provider import FAST, Call, Provider, Reply, ids_of, new_secret, open_config, open_table, providing
 
 
 async def test_an_agents_message_is_a_signed_webhook(shop: tuple[Centre, Provider]) -> None:
@@ -190,3 +191,34 @@ async def test_keys_are_changed_without_a_gap(tmp_path: Path) -> None:
         finally:
             await centre.close()
             centre.hub.kill()
+
+
+async def test_a_provider_can_open_what_is_sent(tmp_path: Path) -> None:
+    """A file's address is a whole one, opens it without a token, and is the same in every try."""
+
+    async def busy_once(_call: Call, times: int) -> Reply:
+        return Reply(503) if times == 1 else Reply()
+
+    org = "org-" + uuid.uuid4().hex[:12]
+    async with providing(habit=busy_once) as provider:
+        table = open_table("platform", org, provider.url, provider.secrets[0])
+        hub = HubProcess(tmp_path)
+        hub.config.write_text(f'public_url = "{hub.url}"\n' + open_config(table, limits=FAST))
+        centre = Centre(hub.start(), org=org)
+        try:
+            story, agent = await centre.story(), await centre.agent()
+            bearer = centre.token("max", "agent")
+            files = [await uploaded(centre, bearer, story.id, "a b.png", png())]
+            sent = await agent.command(
+                "message.send", conversation_id=story.id, text="", client_message_id="c1", attachments=files
+            )
+            await agent.expect("message.receipt", story.id, message_id=sent["message_id"], status="sent")
+            first, second = provider.calls
+            assert first.body == second.body
+            [file] = second.json["data"]["attachments"]
+            opened = await centre.http.get(file["url"])
+            assert (opened.status_code, opened.content) == (200, png())
+            assert (await centre.http.get(file["url"][:-1] + "x")).status_code in (401, 403, 404)
+        finally:
+            await centre.close()
+            hub.kill()

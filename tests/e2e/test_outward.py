@@ -7,6 +7,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from hub.channels.outward import Outward, Resolve, system_resolve
 from hub.channels.port import Answer, Unreachable
+from tests.support.socket import eventually
 
 PUBLIC = "93.184.216.34"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -55,12 +57,13 @@ def watched() -> Any:
 
 
 class Listener:
-    """A server on both loopbacks; `connections` counts what came, `requests` has what it said."""
+    """A server on both loopbacks; `connections` counts what came, `open` what is still there, `requests` has what was said."""
 
     def __init__(self, answer: bytes = OK, tls: ssl.SSLContext | None = None) -> None:
         self.answer = answer
         self.tls = tls
         self.connections = 0
+        self.open = 0
         self.requests: list[bytes] = []
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -85,6 +88,7 @@ class Listener:
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open += 1
         task = asyncio.current_task()
         assert task is not None
         self._met.add(task)
@@ -96,6 +100,7 @@ class Listener:
         except (OSError, asyncio.IncompleteReadError):
             pass  # the other side has gone
         finally:
+            self.open -= 1
             writer.transport.abort()
 
 
@@ -243,6 +248,34 @@ async def test_an_answer_that_is_none(answer: bytes, reason: str) -> None:
     async with Listener(answer) as listener, calling(allowed=[f"127.0.0.1:{listener.port}"], timeout_ms=300) as caller:
         with pytest.raises(Unreachable, match=reason):
             await get(caller, f"http://127.0.0.1:{listener.port}/")
+
+
+async def test_no_connection_outlives_its_call() -> None:
+    """
+    Also where it is cancelled twice, the second time while the first is being cleaned up after.
+
+    Two time-outs that ended in the same moment did that: connections stayed open, and a provider that answers late took the
+    next try for a second one at the same time.
+    """
+    async with Listener(b"") as listener, calling(allowed=[f"127.0.0.1:{listener.port}"], timeout_ms=5_000) as caller:
+
+        async def asked(count: int) -> bool:
+            return len(listener.requests) == count
+
+        for turns in range(12):
+            call = asyncio.create_task(get(caller, f"http://127.0.0.1:{listener.port}/"))
+            await eventually(partial(asked, turns + 1), 5, "a call that waits")
+            call.cancel()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+
+        async def all_ended() -> bool:
+            return not listener.open
+
+        await eventually(all_ended, 5, "the end of every connection")
 
 
 async def test_nothing_is_unpacked() -> None:

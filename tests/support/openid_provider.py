@@ -14,12 +14,12 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote_plus, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
-CLIENT, CLIENT_SECRET = "console", "a-client-secret-for-tests-only"
+CLIENT, CLIENT_SECRET = "console", "a client's secret: 100% for tests"
 SLOW_S = 30.0
 
 
@@ -152,9 +152,8 @@ class Provider:
     def _proven(self, handler: BaseHTTPRequestHandler, sent: dict[str, str], asked: dict[str, Any]) -> bool:
         digest = hashlib.sha256(sent.get("code_verifier", "").encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
-        basic = base64.b64encode(
-            f"{CLIENT}:{CLIENT_SECRET.replace(' ', '+').replace(chr(39), '%27')}".encode()
-        ).decode()
+        name, secret = quote_plus(CLIENT), quote_plus(CLIENT_SECRET)  # RFC 6749, section 2.3.1
+        basic = base64.b64encode(f"{name}:{secret}".encode()).decode()
         return (
             asked["code_challenge_method"] == "S256"
             and challenge == asked["code_challenge"]

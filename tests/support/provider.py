@@ -196,7 +196,7 @@ class Provider:
             try:
                 await asyncio.wait_for(before.over.wait(), SEEN_S)
             except TimeoutError:
-                self.overlaps.append(call.id)
+                self.overlaps.append(f"{call.id} while {before.id}")
 
     def take(self, call: Call) -> None:
         """Give a message to its customer, unless they have it."""

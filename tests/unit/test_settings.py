@@ -176,6 +176,7 @@ def test_store_addresses(scheme: str) -> None:
     assert build("", "hub.toml", {"HUB_REDIS_URL": f"{scheme}://a:1"}).redis_url == f"{scheme}://a:1"
 
 
+WITHOUT_ORIGINS = FULL.replace('origins = ["https://Desk.example.com"]', "")
 SIGN_IN = """
 [sign_in]
 issuer = "https://login.example.com/"
@@ -186,7 +187,7 @@ public_url = "https://hub.example.com"
 
 def test_signing_in() -> None:
     """What a file says of signing in is read; the secret comes from a file beside it or from the environment."""
-    made = build(FULL + SIGN_IN, "/etc/hub/hub.toml", {}, read=lambda path: SECRET.encode()).sign_in
+    made = build(WITHOUT_ORIGINS + SIGN_IN, "/etc/hub/hub.toml", {}, read=lambda path: SECRET.encode()).sign_in
     assert made == SignInSettings(
         issuer="https://login.example.com/",
         client_id="hub-console",
@@ -197,12 +198,12 @@ def test_signing_in() -> None:
     assert made.scopes == ("openid", "profile")
     files = {Path("/etc/hub/secret"): SECRET.encode(), Path("/etc/hub/client"): b"from-file\n"}
     more = SIGN_IN + 'client_secret_file = "client"\nscopes = ["openid", "groups"]\ndiscovery_url = "https://d/x"\n'
-    by_file = build(FULL + more, "/etc/hub/hub.toml", {}, read=files.__getitem__)
+    by_file = build(WITHOUT_ORIGINS + more, "/etc/hub/hub.toml", {}, read=files.__getitem__)
     assert by_file.sign_in is not None
     assert (by_file.sign_in.client_secret, by_file.sign_in.scopes) == (b"from-file", ("openid", "groups"))
     assert by_file.sign_in.discovery_url == "https://d/x"
     env = {"HUB_SIGN_IN_SECRET": "from-environment"}
-    by_env = build(FULL + more, "/etc/hub/hub.toml", env, read=files.__getitem__)
+    by_env = build(WITHOUT_ORIGINS + more, "/etc/hub/hub.toml", env, read=files.__getitem__)
     assert by_env.sign_in is not None
     assert by_env.sign_in.client_secret == b"from-environment"
     assert not unknown_variables(env)
@@ -263,11 +264,31 @@ def test_errors_of_signing_in(text: str, hint: str) -> None:
     assert hint in message
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", "sécret".encode(), b"\xff", b"a\nb"])
+def test_client_secrets_that_cannot_be_shown(content: bytes) -> None:
+    """A client's secret is printable ASCII, as RFC 6749 has it; it isn't repeated in the message."""
+    text = WITHOUT_ORIGINS + SIGN_IN + 'client_secret_file = "client"\n'
+    files = {Path("secret"): SECRET.encode(), Path("client"): content}
+    with pytest.raises(SettingsError, match="ASCII's printable ones") as refused:
+        build(text, "hub.toml", {}, read=files.__getitem__)
+    assert "cret'" not in str(refused.value)
+
+
+def test_an_own_origin_that_may_not_connect() -> None:
+    """Where origins are listed, the one that people sign in at must be among them, or their pages would be refused."""
+    message = error(FULL.replace("token_secret_file = ", "# ") + SIGN_IN)
+    assert "public_url 'https://hub.example.com' couldn't connect" in message
+    assert "origins (hub.toml line 4)" in message
+
+
 @pytest.mark.parametrize("url", ["http://localhost", "http://127.0.0.1:8000", "http://[::1]:8000", "https://a.b:8443"])
 def test_public_urls(url: str) -> None:
     """Origins as browsers write them; without https only of this machine."""
     made = build(
-        FULL + SIGN_IN.replace("https://hub.example.com", url), "hub.toml", {}, read=lambda path: SECRET.encode()
+        WITHOUT_ORIGINS + SIGN_IN.replace("https://hub.example.com", url),
+        "hub.toml",
+        {},
+        read=lambda path: SECRET.encode(),
     )
     assert made.sign_in is not None
     assert made.sign_in.public_url == url
@@ -527,7 +548,45 @@ def test_wrong_addresses(text: str) -> None:
         parse_address(text)
 
 
-@pytest.mark.parametrize("value", ["10.0.0.300", "10.0.0.1/8", "proxy", "*"])
+def test_files() -> None:
+    """The table's folder is relative to the file, types are known ones, the scanner is its argv."""
+    text = """
+    [files]
+    dir = "kept"
+    types = ["image/png", "application/pdf"]
+    scan_command = ["clamdscan", "--no-summary"]
+    s3_bucket = "b"
+    s3_endpoint = "https://s3.example.org"
+    """
+    made = build(text, "/etc/hub/hub.toml", {})
+    assert made.files_dir == Path("/etc/hub/kept")
+    assert made.files.types == ("image/png", "application/pdf")
+    assert made.files.scan_command == ("clamdscan", "--no-summary")
+    assert (made.files.s3_bucket, made.files.s3_prefix) == ("b", "hub")
+    assert made.source("files") == "/etc/hub/hub.toml line 2"
+    assert build("", "hub.toml", {"HUB_DATA_DIR": "/var/hub"}).files_dir == Path("/var/hub/files")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('types = ["text/html"]', "'text/html'; allowed: image/png"),
+        ("types = []", "allowed: image/png"),
+        ('scan_command = "clamscan"', "a list of texts"),
+        ('s3_endpoint = "minio:9000"', "https://"),
+        ("dir = 5", "a printable text"),
+        ('folder = "x"', "unknown key `folder`"),
+    ],
+)
+def test_wrong_files(line: str, words: str) -> None:
+    """What is wrong in the table is named with its line and what is allowed."""
+    with pytest.raises(SettingsError) as raised:
+        build(f"[files]\n{line}\n", "hub.toml", {})
+    assert "hub.toml line 2" in str(raised.value)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["10.0.0.300", "10.0.0.1/8", "proxy", "*", "0.0.0.0/0", "::/0"])
 def test_wrong_proxies(value: str) -> None:
     """What is no address or network is refused, `*` above all: whoever believes everybody believes the attacker."""
     with pytest.raises(SettingsError, match="trusted_proxies"):
@@ -555,3 +614,31 @@ def test_the_proxy_protocol_needs_a_proxy(text: str, why: str) -> None:
     """Without a believed proxy nobody could connect, and only one driver tells a socket who the client is."""
     with pytest.raises(SettingsError, match=why):
         build(text, "hub.toml", {})
+
+
+def test_the_ledgers_key_is_the_files_first_or_of_the_secret() -> None:
+    """Lines of the file are keys, today's first; without one a key is made of the token secret, and no key is known as none."""
+    keys = ["k" * 32, "o" * 40]
+    made = build('ledger_key_file = "keys"', "hub.toml", {}, read=lambda path: "\n".join([*keys, ""]).encode())
+    assert made.ledger.first == keys[0].encode()
+    assert [key.decode() for _, key in made.ledger.all()] == keys
+    assert keys[0] not in repr(made)
+    assert "k" * 8 not in "".join(map(str, describe(made)))
+    typed = build('ledger_key_file = "keys"', "hub.toml", {"HUB_LEDGER_KEY": "e" * 32}, read=lambda path: b"")
+    assert typed.ledger.first == b"e" * 32
+    of_secret = build("", "hub.toml", {"HUB_TOKEN_SECRET": SECRET}).ledger
+    assert of_secret.secret
+    assert SECRET.encode() not in of_secret.first
+    assert not build("", "hub.toml", {}).ledger.secret
+    with pytest.raises(SettingsError, match=r"line 1.*a ledger key has 5 bytes; at least 32"):
+        build('ledger_key_file = "keys"', "hub.toml", {}, read=lambda path: b"short")
+
+
+def test_queues_have_a_retention_of_their_own() -> None:
+    """Else the general one; a wrong one is named with its line."""
+    text = "[limits]\nretention_ms = 1000\n[queues.a]\nretention_ms = 5\n[queues.b]\n"
+    made = build(text, "hub.toml", {})
+    assert [made.retention_of(queue) for queue in ("a", "b", "c")] == [5, 1000, 1000]
+    assert made.retention_least == 5
+    with pytest.raises(SettingsError, match=r"line 2.*`retention_ms` is 0"):
+        build("[queues.a]\nretention_ms = 0\n", "hub.toml", {})

@@ -1,5 +1,6 @@
 /** One interaction: conversation, detail and timeline; live while it is monitored or one's own, from history otherwise. */
 import { html, nothing, type TemplateResult } from "lit";
+import { live } from "lit/directives/live.js";
 import { repeat } from "lit/directives/repeat.js";
 import { HubError, isHubFile, stateOf, type ConversationStore, type Json, type Message } from "../sdk/hub";
 import { attachButton, takesFiles, trayView } from "../shared/tray.ts";
@@ -380,7 +381,7 @@ export class Conversation extends View {
     return html`<form class="composer" @submit=${this.#submit} @dragover=${files.over} @drop=${files.drop} @paste=${files.paste}>
       ${trayView(tray, t)}${attachButton(tray, t, "button attach")}
       <label class="sr" for="composer">${t("composer", { name })}</label>
-      <textarea id="composer" rows="2" maxlength="8000" placeholder=${t("composer_hint")} .value=${model.drafts.get(this.id_) ?? ""} @input=${this.#typed} @keydown=${this.#composerKeys}></textarea>
+      <textarea id="composer" rows="2" maxlength="8000" placeholder=${t("composer_hint")} .value=${live(model.drafts.get(this.id_) ?? "")} @input=${this.#typed} @keydown=${this.#composerKeys}></textarea>
       <button type="submit" class="button primary" aria-disabled=${tray.busy ? "true" : "false"}>${icons.send}<span>${t("send")}</span></button></form>`;
   }
 

@@ -201,11 +201,15 @@ class Model extends EventTarget {
     return answer.ticket as string;
   }
 
+  get #credentials(): Record<string, string> {
+    return this.#bySession ? PAGE : { authorization: `Bearer ${this.token}` };
+  }
+
   /** JSON of a route of this hub. Raises `HubError`. */
   async http(path: string, options: RequestInit = {}): Promise<Json> {
     let response: Response;
     try {
-      response = await fetch(path, { ...options, headers: this.#bySession ? PAGE : { authorization: `Bearer ${this.token}` }, cache: "no-store" });
+      response = await fetch(path, { ...options, headers: this.#credentials, cache: "no-store" });
     } catch {
       throw new HubError("offline", "", true);
     }

@@ -24,6 +24,16 @@ import tray from '../shared/tray.css?text';
 import own from './element.css?text';
 import { t } from './words.ts';
 
+/** Storage that outlives the tab; where a browser forbids it, the tab's own. */
+function browserStorage(): Storage {
+  try {
+    localStorage.getItem('');
+    return localStorage;
+  } catch {
+    return sessionStorage;
+  }
+}
+
 const TYPING_AGAIN_MS = 3_000;
 const GROUP_MS = 120_000;
 /** After hello, a conversation that exists is told at once; silence for this long means that there is none yet. */
@@ -64,11 +74,14 @@ export class HubMessenger extends LitElement {
   declare asking: boolean;
   getToken: (() => Promise<string>) | null = null;
   #account = new Account('messenger');
+  /** An anonymous customer's: they come back by it in another tab, or after closing this one. */
+  #guest = new Account('messenger.guest', browserStorage());
   #line: HubConnection | null = null;
   #store: ConversationStore | null = null;
   #outgoing: Outgoing[] = [];
   #files: HubFiles | null = null;
   #tray: Tray | null = null;
+  #allOlder = false;
   #draft = '';
   #typedAt = 0;
   #unread = 0;
@@ -117,14 +130,14 @@ export class HubMessenger extends LitElement {
   }
 
   #kept(): boolean {
-    return Boolean(this.token || this.getToken || sessionStorage.getItem(this.#account.tokenKey));
+    return Boolean(this.token || this.getToken || this.#account.token || this.#guest.token);
   }
 
   // -- the connection -------------------------------------------------------------------------------------------------------
 
-  /** The identity token: the page's, or the anonymous one of this tab. */
+  /** The identity token: the page's, the one of the address, or the anonymous one of this browser. */
   async #identity(): Promise<string> {
-    const token = this.getToken ? await this.getToken() : this.token || sessionStorage.getItem(this.#account.tokenKey);
+    const token = this.getToken ? await this.getToken() : this.token || this.#account.token || this.#guest.token;
     if (!token) throw new HubError('unauthenticated', 'There is no token.');
     return token;
   }
@@ -171,7 +184,9 @@ export class HubMessenger extends LitElement {
     this.#store = null;
     this.#outgoing = [];
     this.#tray = null;
+    this.#allOlder = false;
     this.#account.drop();
+    this.#guest.drop();
     this.#receipted.clear();
     this.phase = 'form';
     this.problem = problem;
@@ -189,7 +204,7 @@ export class HubMessenger extends LitElement {
   }
 
   #newTray(): Tray {
-    this.#files = new HubFiles(this.#base, () => this.#identity());
+    this.#files = new HubFiles(this.#base, async () => ({ authorization: `Bearer ${await this.#identity()}` }));
     const tray = new Tray(this.#files, null);
     tray.addEventListener('change', () => this.tick++);
     return tray;
@@ -234,7 +249,9 @@ export class HubMessenger extends LitElement {
         await greeted;
       }
       const started = { queue: this.queue || 'support', ...(subject ? { subject } : {}), ...(name ? { name } : {}) };
-      await this.#line!.command('conversation.start', started);
+      await this.#line!.command('conversation.start', started).catch((error: HubError) => {
+        if (error.code !== 'already_done') throw error; // another tab was first: it is the same conversation
+      });
       if (text) this.#say(text);
     } catch (error) {
       this.problem = error instanceof HubError ? error.message : t('closed');
@@ -248,7 +265,7 @@ export class HubMessenger extends LitElement {
     const answer = await call(`${this.#base}/v1/guests`, options).catch((error: HubError) => {
       throw error.code === 'rate_limited' ? error : new HubError(error.code, t('closed'));
     });
-    this.#account.keep(answer.token);
+    this.#guest.keep(answer.token);
   }
 
   #say(text: string, attachments: Attachment[] = []): void {
@@ -300,6 +317,22 @@ export class HubMessenger extends LitElement {
   async #end(): Promise<void> {
     this.asking = false;
     await this.#line?.command('conversation.end', {}).catch((error: Error) => (this.problem = error.message));
+  }
+
+  /** Messages before the first one shown; a page of another origin may not ask for them. */
+  async #older(): Promise<void> {
+    const store = this.#store!;
+    const before = (store.messages[0] as Message & { offset?: number })?.offset;
+    const path = `${this.#base}/v1/conversations/${encodeURIComponent(store.conversationId)}/transcript?limit=100&before=${before}`;
+    try {
+      const { entries } = await call(path, { headers: { authorization: `Bearer ${await this.#identity()}` } });
+      this.#allOlder = entries.length < 100;
+      this.#follow = false;
+      store.prepend(entries.map((one: Message) => ({ ...one, attachments: one.attachments ?? [] })));
+    } catch (error) {
+      this.problem = (error as Error).message;
+    }
+    this.tick++;
   }
 
   #save = (file: Attachment): void => {
@@ -357,7 +390,7 @@ export class HubMessenger extends LitElement {
   }
 
   #form(): TemplateResult {
-    const known = claimsOf(this.token || (sessionStorage.getItem(this.#account.tokenKey) ?? '')).name;
+    const known = claimsOf(this.token || this.#account.token).name;
     return html`<form class="start" @submit=${this.#start}>
       <p class="muted">${t('lead')}</p>
       ${known ? nothing : html`<label class="field" for="name">${t('name')}<input class="input" id="name" name="name" autocomplete="name" maxlength="100" dir="auto" /></label>`}
@@ -374,9 +407,11 @@ export class HubMessenger extends LitElement {
       const box = event.target as HTMLElement;
       this.#follow = box.scrollHeight - box.scrollTop - box.clientHeight < 80;
     };
+    const more = store.messages.length >= 50 && !this.#allOlder && this.#base === location.origin;
     const lastOwn = store.messages.filter((one) => one.own).at(-1);
     const name = store.senderName;
     return html`<div class="transcript" role="log" aria-label=${t('messages')} tabindex="0" @scroll=${scrolled}>
+        ${more ? html`<button class="btn small older" type="button" @click=${() => this.#older()}>${t('older')}</button>` : nothing}
         ${store.messages.map((one, index) => this.#message(one, store.messages[index - 1], one === lastOwn))}
         ${this.#outgoing.map((one) => this.#pending(one))}
         ${store.typists().length ? html`<p class="typing muted">${name ? t('typing', { name }) : t('someoneTyping')}</p>` : nothing}

@@ -9,7 +9,7 @@ import './element.ts';
 localizeDocument();
 applyTheme();
 const account = new Account('messenger');
-account.take();
+account.take(); // a known customer's, for this tab alone
 const queue = new URLSearchParams(location.search).get('queue') ?? 'support';
 const page = html`<main class="phone"><hub-messenger queue=${queue}></hub-messenger></main>
   <footer class="corner">${languageChoice()}${themeButton()}</footer>`;

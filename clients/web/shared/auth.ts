@@ -24,7 +24,7 @@ export interface Claims {
   conversation?: string;
 }
 
-/** One app's token in `sessionStorage`. */
+/** One app's token in `sessionStorage`, or where `storage` says. */
 export class Account {
   readonly tokenKey: string;
   readonly sessionKey: string;
@@ -33,7 +33,10 @@ export class Account {
   /** True where somebody has, and it is their session that counts, not a token. */
   bySession = false;
 
-  constructor(readonly app: string) {
+  constructor(
+    readonly app: string,
+    readonly storage: Storage = sessionStorage,
+  ) {
     this.tokenKey = `hub.${app}.token`;
     this.sessionKey = `hub.${app}.session`;
   }
@@ -45,17 +48,23 @@ export class Account {
       history.replaceState(history.state, '', location.pathname + location.search);
       this.keep(given.trim());
     }
-    return sessionStorage.getItem(this.tokenKey);
+    return this.storage.getItem(this.tokenKey);
   }
 
   /** The token that is kept; empty where there is none. */
   get token(): string {
-    return sessionStorage.getItem(this.tokenKey) ?? '';
+    return this.storage.getItem(this.tokenKey) ?? '';
   }
 
   /** What a request to the hub carries to be this person's: the token, or the header of the session's own page. */
   get credentials(): string | typeof PAGE {
     return this.bySession ? PAGE : this.token;
+  }
+
+  /** The same as headers. */
+  get headers(): Record<string, string> {
+    const { credentials } = this;
+    return typeof credentials === 'string' ? { authorization: `Bearer ${credentials}` } : credentials;
   }
 
   /** Whether somebody has signed in with this browser; where this is another role's page, it is left. */
@@ -82,14 +91,14 @@ export class Account {
 
   /** Sign in with a token; a session of another token is not this one's. */
   keep(token: string): void {
-    if (sessionStorage.getItem(this.tokenKey) !== token) sessionStorage.removeItem(this.sessionKey);
-    sessionStorage.setItem(this.tokenKey, token);
+    if (this.token !== token) sessionStorage.removeItem(this.sessionKey);
+    this.storage.setItem(this.tokenKey, token);
   }
 
   /** Forget token and session. */
   drop(): void {
     this.bySession = false;
-    sessionStorage.removeItem(this.tokenKey);
+    this.storage.removeItem(this.tokenKey);
     sessionStorage.removeItem(this.sessionKey);
   }
 
@@ -101,9 +110,7 @@ export class Account {
 
   /** Call a route of the hub as this person; its JSON. Throws `HubError`. */
   async request(path: string, options: RequestInit = {}): Promise<any> {
-    const credentials = this.credentials;
-    const own = typeof credentials === 'string' ? { authorization: `Bearer ${credentials}` } : credentials;
-    const headers = { ...(options.headers ?? {}), ...own };
+    const headers = { ...(options.headers ?? {}), ...this.headers };
     return call(path, { ...options, headers });
   }
 }

@@ -29,6 +29,7 @@ export const TRAY_WORDS = {
     f_large: 'The file is too large: at most {size}.',
     f_many: 'At most {n} files go with one message.',
     f_offline: 'No connection; the file was not sent.',
+    f_masked: 'What you read here is masked, so its files are for those who answer.',
     f_other: 'Not possible: {message}',
   },
   de: {
@@ -49,6 +50,7 @@ export const TRAY_WORDS = {
     f_large: 'Die Datei ist zu groß: höchstens {size}.',
     f_many: 'Mit einer Nachricht gehen höchstens {n} Dateien.',
     f_offline: 'Keine Verbindung; die Datei wurde nicht gesendet.',
+    f_masked: 'Was Sie hier lesen, ist maskiert; die Dateien öffnet nur, wer antwortet.',
     f_other: 'Nicht möglich: {message}',
   },
 };
@@ -146,6 +148,7 @@ export function whyRefused(error: HubError, t: Say): string {
   if (code === 'too_large') return t('f_large', { size: sizeOf(details.bytes_max ?? 0) });
   if (code === 'many') return t('f_many', { n: ATTACHMENTS_MAX });
   if (code === 'network' || code === 'offline') return t('f_offline');
+  if (code === 'not_permitted' && details.reason === 'masked') return t('f_masked');
   const allowed = Array.isArray(details.allowed) ? details.allowed.join(', ') : '';
   if (code === 'file_refused' && `f_${details.reason}` in TRAY_WORDS.en) return t(`f_${details.reason}` as TrayKey, { message, allowed });
   return t('f_other', { message });

@@ -15,7 +15,7 @@ if ARGV[10] ~= '' then
   local first = redis.call('GET', KEYS[14])
   if first then return {'repeat', first} end
 end
-local c = redis.call('HMGET', KEYS[1], 'version', 'mv', 'top', 'tag', 'ctop', 'm.id', 'dn', 'row_at')
+local c = redis.call('HMGET', KEYS[1], 'version', 'mv', 'top', 'tag', 'ctop', 'm.id', 'dn', 'epoch')
 if (c[1] or '') ~= ARGV[1] or (ARGV[2] ~= '*' and (c[2] or '') ~= ARGV[2]) then
   return {'conflict', redis.call('TIME'), redis.call('HGETALL', KEYS[1])}
 end
@@ -52,9 +52,10 @@ for i = from, to, 2 do
   redis.call('SPUBLISH', KEYS[2], id .. ' ' .. tag .. ' ' .. header .. ' ' .. ARGV[i + 1])
   tag = ARGV[5]
 end
-redis.call('HSET', KEYS[1], 'top', top, 'tag', tag, 'ctop', ctop)
-if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'version', ARGV[3]) end
-if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'mv', ARGV[4]) end
+local fields = {'top', top, 'tag', tag, 'ctop', ctop} -- set at the end, in one call
+local function set(name, value) fields[#fields + 1] = name; fields[#fields + 1] = value end
+if ARGV[3] ~= '' then set('version', ARGV[3]) end
+if ARGV[4] ~= '' then set('mv', ARGV[4]) end
 if ARGV[11] ~= '' then
   local b = redis.call('HMGET', KEYS[8], 'top', 'tag')
   local btop, btag = tonumber(b[1] or 0), b[2] or '0'
@@ -79,7 +80,9 @@ if ARGV[11] ~= '' then
     publish('P{"conversation_id":"' .. conversation .. '","awaiting":"' .. now[1] .. '","awaiting_since":' .. now[2] .. ',"messages":' .. (now[3] or 0) .. '}')
   end
   redis.call('HSET', KEYS[8], 'top', btop, 'tag', btag)
-  redis.call('HSET', KEYS[1], 'row', row, 'extra', extra, 'row_at', btop)
+  set('row', row)
+  set('extra', extra)
+  set('row_at', btop)
 end
 from, to = take()
 local pushed = 0
@@ -102,18 +105,19 @@ for i = from, to do
   redis.call('SADD', KEYS[3] .. ':' .. math.floor(count / 500), ARGV[i])
   count = count + 1
 end
-if from <= to then redis.call('HSET', KEYS[1], 'dn', count) end
+if from <= to then set('dn', count) end
 from, to = take()
 if from <= to then
   local id
   for i = from, to do id = redis.call('XADD', KEYS[13], 'MAXLEN', '~', ARGV[17], '*', 'e', ARGV[i], 't', top) end
-  redis.call('HSET', KEYS[1], ARGV[18], id .. '/' .. top)
+  set(ARGV[18], id .. '/' .. top)
   if ARGV[19] ~= '' then redis.call('HSET', KEYS[13] .. 'names', ARGV[19], ARGV[7]) end
 end
+redis.call('HSET', KEYS[1], unpack(fields))
 if ARGV[8] == 'live' then
   redis.call('ZADD', KEYS[5], ARGV[6], ARGV[7])
 elseif ARGV[8] == 'closed' then
   redis.call('ZREM', KEYS[5], ARGV[7])
   redis.call('ZADD', KEYS[6], ARGV[6], ARGV[7])
 end
-return {'ok', tostring(top), tag, redis.call('HGET', KEYS[1], 'epoch')}
+return {'ok', tostring(top), tag, c[8] or redis.call('HGET', KEYS[1], 'epoch')}

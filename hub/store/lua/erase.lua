@@ -12,7 +12,8 @@ if not c[1] then
   return 'gone'
 end
 if c[1] ~= ARGV[1] or (c[2] or '') ~= ARGV[2] then return 'conflict' end
-for i = 8, #ARGV do redis.call('XADD', KEYS[13], 'MAXLEN', '~', ARGV[7], '*', 'e', ARGV[i], 't', c[4]) end
+local said
+for i = 8, #ARGV do said = redis.call('XADD', KEYS[13], 'MAXLEN', '~', ARGV[7], '*', 'e', ARGV[i], 't', c[4]) end
 local gone = {KEYS[1], KEYS[2], KEYS[4], KEYS[9], KEYS[11]}
 for k = 0, math.floor((c[3] or 0) / 500) do gone[#gone + 1] = KEYS[3] .. ':' .. k end
 redis.call('UNLINK', unpack(gone))
@@ -20,7 +21,11 @@ redis.call('ZREM', KEYS[5], ARGV[3])
 redis.call('ZREM', KEYS[6], ARGV[3])
 redis.call('ZREM', KEYS[10], ARGV[3])
 redis.call('ZREM', KEYS[12], 'lease:' .. ARGV[3], 'wrapup:' .. ARGV[3], 'erase:' .. ARGV[3])
-if ARGV[6] == '1' then redis.call('HDEL', KEYS[13] .. 'names', ARGV[4]) end
+if ARGV[6] == '1' then
+  redis.call('HDEL', KEYS[13] .. 'names', ARGV[4])
+else -- when its last line was written: once that has made room, nobody asks for the name any more
+  redis.call('HSET', KEYS[13] .. 'names', ARGV[4], ARGV[3] .. ' ' .. string.match(said, '^%d+'))
+end
 local b = redis.call('HMGET', KEYS[8], 'top', 'tag')
 if b[1] then
   local top, body = b[1] + 1, 'D' .. ARGV[4]

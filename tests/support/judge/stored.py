@@ -123,7 +123,7 @@ async def read_truth(store: StoreProcess, org: str, prefix: str = "hub") -> Trut
         member = (
             called.get(line.get("conversation", "").encode(), b"").decode() or f"{org}/{line.get('conversation_id')}"
         )
-        if line["org"] == org and (name := member.partition("/")[2]) in ledgers:
+        if line["org"] == org and (name := member.partition(" ")[0].partition("/")[2]) in ledgers:
             ledgers[name].append(line | {"conversation_id": name, "written_at": int(id.partition(b"-")[0])})
     stored = [found[place : place + len(parts)] for place in range(2 * PARTITIONS, len(found), len(parts))]
     return Truth(at, org, {name: _kept(name, ledgers[name], *one) for name, one in zip(names, stored, strict=True)})

@@ -266,6 +266,18 @@ def test_end_by_inactivity() -> None:
     assert decide(NOBODY, c.EndIdle()) == []
 
 
+def test_an_erased_customers_conversation_ends_and_asks_nobody_for_anything() -> None:
+    """It ends, so does its monitor, open wrap-ups end unasked, none is asked for; what has ended or isn't there is left."""
+    owed = wrapup(BOB, due_at=NOW + 1)
+    events = decide(replace(watched(BOB), conversation=replace(watched(BOB).existing, wrapups=(owed,))), c.EndErased())
+    assert [type(one) for one in events] == [e.WrapupTimedOut, e.ConversationEnded, e.MonitorEnded]
+    assert events[1] == e.ConversationEnded(NOW, "erased", None, by_platform=False)
+    assert isinstance(events[2], e.MonitorEnded)
+    assert events[2].reason == "conversation_ended"
+    assert decide(ENDED, c.EndErased()) == []
+    assert decide(NOBODY, c.EndErased()) == []
+
+
 # -- people in the conversation ----------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -104,6 +105,23 @@ def test_ledger_lines_cover_every_kind_of_event() -> None:
     found = {type(event): line["what"] for given, command in EVERY_COMMAND for event, line in _ledger(given, command)}
     assert set(found) == set(get_args(e.Event))
     assert len(set(found.values())) == len(found)
+
+
+def test_a_platforms_words_do_not_stand_in_the_ledger() -> None:
+    """Why a platform ended it may be about the customer, whose erasing the lines outlive; who else ended it is said."""
+    for command, reason in ((finish(), "platform"), (c.EndIdle(), "inactivity"), (c.EndErased(), "erased")):
+        [line] = [line for _, line in _ledger(watched(BOB), command) if line["what"] == "conversation.ended"]
+        assert line["reason"] == reason
+
+
+def test_the_end_of_a_monitor_says_from_where_it_saw() -> None:
+    """The oldest entry that it was shown; null where that isn't known."""
+    given = watched(BOB)
+    assert given.monitor is not None
+    for first in (7, None):
+        shown = replace(given, monitor=replace(given.monitor, first_shown=first))
+        [line] = [line for _, line in _ledger(shown, c.StopMonitor(person())) if line["what"] == "monitor.ended"]
+        assert line["from_offset"] == first
 
 
 def _ledger(given: Situation, command: c.Command) -> list[tuple[e.Event, dict[str, object]]]:

@@ -83,6 +83,20 @@ async def test_each_has_its_time() -> None:
     assert here.quotas.refused == {"request_head_ms": 1, "request_ms": 1}
 
 
+async def test_files_have_more_time() -> None:
+    """One that moves a file isn't over with the others, and has its end all the same."""
+    here = arrivals(request_ms=1, file_transfer_ms=600)
+    asks, moves = Guest(), Guest()
+    for guest, moves_file in ((moves, True), (asks, False)):
+        here.came(guest, "192.0.2.7")
+        here.asked(guest, moves_file=moves_file)
+    await asks.news.wait()
+    assert (asks.told, moves.told) == ("overdue", "")
+    assert here.knows(moves)
+    await moves.news.wait()
+    assert not here.moving
+
+
 async def test_nothing_is_kept_of_who_is_done() -> None:
     """Tables are empty when everybody has gone, however often that is said."""
     here = arrivals()

@@ -10,6 +10,7 @@ import pytest
 from hub.domain import commands as c
 from hub.fanout.node import Node as Hub
 from hub.fanout.records import Records
+from hub.settings import QueueSettings, Settings
 from tests.support.fake_store import FakeStore, Record
 from tests.unit.domain.words import ROBO, begin, confirm, connect, desk, finish, prepare, watch
 from tests.unit.service.words import CNV, ORG, SETTINGS, Node
@@ -32,6 +33,8 @@ class Indexed(FakeStore):
             raise OSError("the disk is away")
         self.forgotten += 1
 
+    later: tuple[tuple[str, int], ...] = ()
+
     def partitions(self) -> Sequence[int]:
         """One."""
         return (0,)
@@ -50,14 +53,24 @@ class Indexed(FakeStore):
         here = self.record(ORG, CNV)
         return [(ORG, CNV, self.quiet)] if here.index == "closed" and since <= self.quiet <= until else []
 
+    async def endings(self, conversations: Sequence[tuple[str, str]]) -> list[tuple[str, int] | None]:
+        """Queue and end of those that have ended."""
+        states = [self.now(*name).situation.conversation for name in conversations]
+        return [(one.queue, one.ended_at) if one is not None and one.ended_at is not None else None for one in states]
+
+    async def set_due(self, kind: str, when: Sequence[tuple[str, str, int]]) -> None:
+        """Noted."""
+        self.later += tuple((kind, at) for _, _, at in when)
+
     async def erase(self, org: str, conversation_id: str, *, why: str, forget: bool) -> None:
         """Gone."""
         del self.records[org, conversation_id]
 
 
-async def sweep(node: Node, store: Indexed) -> None:
+async def sweep(node: Node, store: Indexed, settings: Settings = LIVE) -> None:
     """One look at what is silent and what is old."""
-    hub = SimpleNamespace(store=store, settings=LIVE, conversations=node.conversations, orgs={}, prefers=lambda p: True)
+    parts = {"store": store, "settings": settings, "conversations": node.conversations, "orgs": {}}
+    hub = SimpleNamespace(**parts, prefers=lambda p: True)
     hub.records = Records(cast(Hub, hub))
     hub.records.on_erased = [store.forget]
     await Hub._idle_and_old(cast(Hub, hub), store.now_ms)
@@ -128,3 +141,20 @@ async def test_what_is_outside_goes_first() -> None:
     await sweep(node, store)
     assert node.record == Record()
     assert store.forgotten == 1
+
+
+async def test_a_queues_own_retention_is_noted_and_kept() -> None:
+    """While another queue's is over, one with a longer retention isn't erased: it is noted when that will be due."""
+    node, store = await taken_over()
+    await node.run(finish())
+    await node.run(c.AcknowledgeTakeover(desk("robo"), "tko_1"))
+    ended = node.conversation.ended_at
+    assert ended is not None
+    longer = QueueSettings("Support", "home", retention_ms=5 * LIVE.retention_ms)
+    settings = replace(LIVE, queues={node.conversation.queue: longer})
+    store.now_ms += LIVE.retention_ms + 1
+    await sweep(node, store, settings)
+    assert node.conversation.settled
+    assert store.later == (("erase", ended + 5 * LIVE.retention_ms),)
+    await sweep(node, store, LIVE)
+    assert node.record == Record()

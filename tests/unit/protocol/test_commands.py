@@ -158,10 +158,10 @@ def test_a_message_has_text_or_attachments() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["https://a/b", "/v1/files/fil_00a/b", f"/v1/files/fil_00{'a' * 20}/b?c", "//a/v1/files/"]
+    "url", ["/v1/files/fil_00a/b", f"/v1/files/fil_00{'a' * 20}/b?c", "//a/v1/files/", "javascript:x", "ftp://a/b"]
 )
-def test_people_attach_the_hubs_files_only(url: str) -> None:
-    """An address of elsewhere is refused where it is read."""
+def test_what_is_no_file_of_the_hub_is_a_web_address(url: str) -> None:
+    """Anything else is refused where it is read."""
     assert "attachments" in refused(commands.MessageSend, **message(text="", attachments=[{"url": url}]))
 
 

@@ -114,6 +114,8 @@ def test_openapi_has_every_route() -> None:
         ("get", "/v1/outbox/{id}"),
         ("delete", "/v1/outbox/{id}"),
         ("post", "/v1/outbox/{id}/retry"),
+        ("post", "/v1/erasures"),
+        ("get", "/v1/erasures/{id}"),
         ("get", "/v1/conversations"),
         ("get", "/v1/conversations/{id}"),
         ("get", "/v1/conversations/{id}/transcript"),

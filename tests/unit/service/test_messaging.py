@@ -137,6 +137,18 @@ async def test_attachments_of_elsewhere(files: Kept | None) -> None:
     assert len(node.record.transcript) == before
 
 
+async def test_links_go_as_they_are() -> None:
+    """What is attached from elsewhere keeps its address, name and type, and its place among the files."""
+    node = await running()
+    messaging = Messaging(node.store, node.conversations, node.ids, Kept())
+    link, file = SentFile(url="https://a.example/b", name="b.pdf", mime="application/pdf"), SentFile(url=file_url(FILE))
+    both = MessageSend(id=1, conversation_id=CNV, text="", client_message_id="c2", attachments=(link, file, link))
+    await messaging.send(desk("bob"), CNV, both)
+    sent = orjson.loads(node.record.transcript[-1].body)["data"]["attachments"]
+    assert [one["url"] for one in sent] == [link.url, file_url(FILE), link.url]
+    assert sent[0] == {"url": link.url, "name": "b.pdf", "mime": "application/pdf"}
+
+
 async def test_same_client_message_id() -> None:
     """The same id by the same person is one message; another person's is another."""
     node = await running()
