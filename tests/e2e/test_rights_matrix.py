@@ -228,7 +228,7 @@ async def get(centre: Centre, path: str, bearer: str) -> int:
     return (await centre.get(path, bearer=bearer)).status_code
 
 
-# Who is let in, by route; `*` means with the permissions, else whatever they are.
+# Who is let in, by route: with every permission, and with `coach` alone.
 HTTP: dict[str, tuple[set[str], set[str], Callable[[Centre, str], Awaitable[int]]]] = {
     "events": ({"connector"}, {"connector"}, lambda centre, one: post(centre, "/v1/events", one, {"events": []})),
     "tickets": (set(ROLES), set(ROLES), lambda centre, one: post(centre, "/v1/tickets", one, {})),
@@ -238,6 +238,11 @@ HTTP: dict[str, tuple[set[str], set[str], Callable[[Centre, str], Awaitable[int]
         lambda centre, one: post(centre, "/v1/revocations", one, {"jti": uuid.uuid4().hex}),
     ),
     "list": ({"supervisor", "admin"}, set(), lambda centre, one: get(centre, "/v1/conversations", one)),
+    "erasures": (
+        {"admin"},
+        {"admin"},
+        lambda centre, one: post(centre, "/v1/erasures", one, {"customer_id": uuid.uuid4().hex}),
+    ),
     "outbox": ({"admin"}, {"admin"}, lambda centre, one: get(centre, "/v1/outbox", one)),
     "metrics": ({"admin"}, {"admin"}, lambda centre, one: get(centre, "/metrics", one)),
 }
