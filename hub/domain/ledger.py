@@ -335,7 +335,7 @@ class Verifier:
 
     def _without_code(self, row: Row, place: _Place, about: dict[str, Any] | None) -> None:
         self.counts.unchained += 1
-        written = int(row.id.partition("-")[0])
+        written = _id_pair(row.id)[0]
         if about is None:
             self._tell(Finding("changed", f"partition {row.p}, line {row.id}", "no JSON object"))
         elif place.chained and written > self._unchained_until:
@@ -466,7 +466,7 @@ class Verifier:
         self._short = {}
         for p, place in sorted(self._places.items()):
             self.counts.unsealed += place.lines
-            if place.lines and now_ms is not None and int(place.last.partition("-")[0]) < now_ms - patience_ms:
+            if place.lines and now_ms is not None and _id_pair(place.last)[0] < now_ms - patience_ms:
                 self._tell(Finding("unsealed", f"partition {p}, lines up to {place.last}", f"{place.lines} lines"))
 
 
@@ -475,8 +475,13 @@ def _older(id: str, than: str) -> bool:
 
 
 def _id_pair(id: str) -> tuple[int, int]:
+    return id_pair(id) or (0, 0)
+
+
+def id_pair(id: str) -> tuple[int, int] | None:
+    """A place in a stream as numbers; None where somebody has made another text of it."""
     ms, _, number = id.partition("-")
-    return int(ms or 0), int(number or 0)
+    return (int(ms), int(number)) if ms.isdecimal() and number.isdecimal() and id.isascii() else None
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hub.domain.ledger import Finding, Head, LedgerKeys, Row, Span, Summing, Verifier, parsed, sealed
+from hub.domain.ledger import Finding, Head, LedgerKeys, Row, Span, Summing, Verifier, id_pair, parsed, sealed
 from hub.service.codec import ledger_head
 from hub.store.keys import PARTITIONS
 from hub.store.redis_store import SEAL, RedisStore, pairs
@@ -142,12 +142,13 @@ class Ledger:
         readers = {p: _Reader(self, p, start, rows) for p, rows in first.items()}
         async for raw in self._seals():
             about = parsed(raw) or {}
-            if since_ms is not None and int(about.get("at", 0)) < since_ms:
+            at = about.get("at")
+            if since_ms is not None and isinstance(at, int) and at < since_ms:
                 continue
-            if until_ms is not None and int(about.get("at", 0)) > until_ms:
+            if until_ms is not None and isinstance(at, int) and at > until_ms:
                 break
-            for p, span in sorted((int(p), span) for p, span in about.get("spans", {}).items()):
-                async for row in readers[p].up_to(str(span[1])):
+            for p, to in _ends(about.get("spans")):
+                async for row in readers[p].up_to(to):
                     yield row
             yield raw
         last = None if until_ms is None else f"{until_ms}-{2**63}"
@@ -259,9 +260,18 @@ class _Reader:
                 yield row
 
 
+def _ends(spans: object) -> list[tuple[int, str]]:
+    """Up to where a seal covers which partition; what isn't of that form is left out: nobody has checked the seal yet."""
+    found = []
+    for p, span in spans.items() if isinstance(spans, dict) else ():
+        to = span[1] if isinstance(span, list) and len(span) == 4 else None
+        if isinstance(to, str) and id_pair(to) and p.isdecimal() and p.isascii() and int(p) < PARTITIONS:
+            found.append((int(p), to))
+    return sorted(found)
+
+
 def _pair(id: str) -> tuple[int, int]:
-    ms, _, number = id.partition("-")
-    return int(ms or 0), int(number or 0)
+    return id_pair(id) or (0, 0)
 
 
 def _row(p: int, id: bytes, fields: list[bytes]) -> Row:
