@@ -25,6 +25,7 @@ from hub.domain.errors import Refused
 from hub.domain.grants import Person
 from hub.fanout.watch import Item, Topic, Watch
 from hub.protocol.commands import MessageSend
+from hub.service.masking import Maskers
 from hub.service.ports import StoredEntry
 from hub.store.follow import Follower
 from hub.store.keys import Keys, partition
@@ -243,7 +244,7 @@ def topic_of(bench: Bench, name: str, channel: str) -> Topic:
         raise AssertionError(reason)
 
     keys, p = bench.world.store.keys, partition(ORG, name)
-    node = cast(Any, SimpleNamespace(topic_reset=reset))
+    node = cast(Any, SimpleNamespace(topic_reset=reset, maskers=Maskers(bench.world.settings)))
     topic = Topic(node, ORG, name, keys.transcript(p, ORG, name), keys.conversation(p, ORG, name))
     topic.name_visible = bench.world.settings.name_visible(channel)
     return topic
