@@ -70,6 +70,8 @@ export interface Upload {
 /** The files of one composer. Sends `change`. */
 export class Tray extends EventTarget {
   uploads: Upload[] = [];
+  /** Endings for the picker's own filter; empty until the hub has said what it takes. */
+  accept = '';
   #waiting: Upload[] = [];
   #running = 0;
 
@@ -78,7 +80,8 @@ export class Tray extends EventTarget {
     readonly conversationId: string | null,
   ) {
     super();
-    void files.limits().catch(() => undefined); // known before the first file is chosen, for the picker's own filter
+    // Endings alone: pickers understand them everywhere, and some show nothing at all for a media type they don't know.
+    void files.limits().then(({ types }) => (this.accept = Object.values(types).flat().join(',')), () => undefined);
   }
 
   /** True while a file is under way: the message has to wait. */
@@ -165,12 +168,10 @@ const cross = html`<svg class="icon-svg icon" viewBox="0 0 24 24" aria-hidden="t
 
 /** The button that chooses files; `look` are the app's classes of a button. */
 export function attachButton(tray: Tray, t: Say, look: string): TemplateResult {
-  const choose = async (event: Event) => {
+  const choose = (event: Event) => {
     const input = (event.currentTarget as HTMLElement).nextElementSibling as HTMLInputElement;
-    const limits = await tray.files.limits().catch(() => null);
-    // Endings alone: pickers understand them everywhere, and some show nothing at all for a media type they don't know.
-    if (limits) input.accept = Object.values(limits.types).flat().join(',');
-    input.click();
+    input.accept = tray.accept;
+    input.click(); // at once: a browser opens nothing that comes long after the key or the click
   };
   const chosen = (event: Event) => {
     const input = event.target as HTMLInputElement;
