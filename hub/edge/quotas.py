@@ -25,7 +25,8 @@ from hub.domain.grants import Person
 from hub.settings import LIMITS, Settings
 
 BURST_S: Final = 10
-KEYS_MAX: Final = 20_000  # of one limit; some 200 bytes each
+KEYS_MAX: Final = 20_000  # of one limit; some 300 bytes each
+MOVED_S: Final = 1.0  # how exactly it is known which key was silent longest: moving one costs more than counting
 SCOPES: Final = ("address", "user", "org", "node")
 COMMANDS: Final = {scope: f"commands_per_{scope}_per_s" for scope in SCOPES}
 NODE: Final = ""  # the key of what concerns the whole node
@@ -43,6 +44,16 @@ class Over(NamedTuple):
         return Refused("rate_limited", message, {"retry_ms": self.retry_ms, "limit": self.limit, "max": self.most})
 
 
+class _Bucket:
+    """What is left of one rate: `tokens` as of `at`; `moved` is when it was last put behind those that were silent."""
+
+    __slots__ = ("at", "burst", "moved", "tokens")
+
+    def __init__(self, burst: float, now: float) -> None:
+        self.tokens = self.burst = burst
+        self.at = self.moved = now
+
+
 class Quotas:
     """All counts of one node. `now` is in seconds, rising."""
 
@@ -52,7 +63,7 @@ class Quotas:
         self._bursts = {name: float(most * BURST_S) for name, most in self._most.items()}
         coming_back = "handshakes_per_address_per_s"  # all sockets of an address may come back at once
         self._bursts[coming_back] = max(self._bursts[coming_back], float(settings.sockets_per_address))
-        self._tokens: defaultdict[str, OrderedDict[Hashable, tuple[float, float]]] = defaultdict(OrderedDict)
+        self._buckets: defaultdict[str, OrderedDict[Hashable, _Bucket]] = defaultdict(OrderedDict)
         self._held: Counter[tuple[str, Hashable]] = Counter()
         self.refused: Counter[str] = Counter()
 
@@ -72,22 +83,22 @@ class Quotas:
         rate = self._most[limit]
         if not rate:
             return 0
-        tokens = self._refill(limit, key, now, rate)
-        if tokens >= 1:
-            self._keep(limit, key, tokens - 1, now)
+        bucket = self._bucket(limit, key, now, rate)
+        if bucket.tokens >= 1:
+            bucket.tokens -= 1
             return 0
-        self._keep(limit, key, tokens, now)
-        return int((1 - tokens) / rate * 1000) + 1
+        return int((1 - bucket.tokens) / rate * 1000) + 1
 
     def spend(self, limit: str, key: Hashable, now: float, amount: int) -> bool:
         """False where nothing was left; else `amount` is gone, and what it was too much is a debt of those who come next."""
-        rate = self.most(limit)
+        rate = self._most[limit]
         if not rate:
             return True
-        tokens = self._refill(limit, key, now, rate)
-        allowed = tokens > 0
-        self._keep(limit, key, tokens - amount if allowed else tokens, now)
-        return allowed
+        bucket = self._bucket(limit, key, now, rate)
+        if bucket.tokens <= 0:
+            return False
+        bucket.tokens -= amount
+        return True
 
     def first_over(self, limits: Iterable[tuple[str, Hashable]], now: float) -> Over | None:
         """Take one of each of these rates; the first of which there was none."""
@@ -96,19 +107,22 @@ class Quotas:
                 return self.over(limit, retry_ms)
         return None
 
-    def _refill(self, limit: str, key: Hashable, now: float, rate: int) -> float:
-        burst = self._bursts[limit]
-        found = self._tokens[limit].pop(key, None)
-        if found is None:
-            return burst
-        tokens = found[0] + (now - found[1]) * rate
-        return tokens if tokens < burst else burst
-
-    def _keep(self, limit: str, key: Hashable, tokens: float, now: float) -> None:
-        table = self._tokens[limit]
-        table[key] = (tokens, now)
-        if len(table) > self._keys_max:
-            table.popitem(last=False)
+    def _bucket(self, limit: str, key: Hashable, now: float, rate: int) -> _Bucket:
+        """What is left of a rate as of now."""
+        table = self._buckets[limit]
+        bucket = table.get(key)
+        if bucket is None:
+            bucket = table[key] = _Bucket(self._bursts[limit], now)
+            if len(table) > self._keys_max:
+                table.popitem(last=False)
+            return bucket
+        tokens = bucket.tokens + (now - bucket.at) * rate
+        bucket.tokens = tokens if tokens < bucket.burst else bucket.burst
+        bucket.at = now
+        if now - bucket.moved >= MOVED_S:
+            bucket.moved = now
+            table.move_to_end(key)
+        return bucket
 
     # -- what is held ------------------------------------------------------------------------------------------------
 

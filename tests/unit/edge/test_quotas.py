@@ -80,7 +80,7 @@ def test_the_table_is_bounded() -> None:
     one = Quotas(Settings(commands_per_user_per_s=1), keys_max=3)
     for user in "abcd":
         one.take(RATE, user, 0.0)
-    assert list(one._tokens[RATE]) == ["b", "c", "d"]
+    assert list(one._buckets[RATE]) == ["b", "c", "d"]
 
 
 def test_the_refusal_names_the_limit() -> None:
