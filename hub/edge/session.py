@@ -107,6 +107,7 @@ class BaseSession:
             "_entered",
             "_greeted",
             "_lags",
+            "_limits",
             "_opened",
             "_pinged",
         ),
@@ -135,6 +136,7 @@ class BaseSession:
         self.on_purpose = False  # the peer ended the session, rather than lost it
         self.ready = False
         self._greeted = False
+        self._limits: tuple[tuple[str, Hashable], ...] | None = None  # the quotas of its commands, once it sends some
         self._unproven = False  # resumed, and not heard since: the client may not have the new secret
         self._entered = False
         self._closing: int | None = None
@@ -274,8 +276,9 @@ class BaseSession:
 
     def _over_quota(self) -> Over | None:
         """The first quota of commands that is used up: of the address, the person, the organization or the node."""
-        limits = [(COMMANDS[scope], key) for scope, key in self._quota_keys]
-        return self.parts.quotas.first_over(limits, self.loop.time())
+        if self._limits is None:
+            self._limits = tuple((COMMANDS[scope], key) for scope, key in self._quota_keys)
+        return self.parts.quotas.first_over(self._limits, self.loop.time())
 
     @property
     def _quota_keys(self) -> tuple[tuple[str, Hashable], ...]:
@@ -419,7 +422,7 @@ class BaseSession:
             self.send(encode_error(hello.id, over.refused(f"Too many connections of this {whose}.")))
             self.close(Close.TOO_MANY, f"too many connections of this {whose}")
             return
-        self.person = sparing(person)
+        self.person, self._limits = sparing(person), None
         try:
             await self._greet(hello)
         except Exception as error:
