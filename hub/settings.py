@@ -214,6 +214,7 @@ class Settings:
     )
     loop_engine: str = _option("auto", "event loop: auto takes uvloop where installed", top=True)
     socket_driver: str = _option("lean", "sockets: lean, or asgi for uvicorn's own class", top=True)
+    log_level: str = _option("info", "least of what is logged: debug, info, warning or error", top=True)
     token_secret: bytes | None = field(
         default=None, repr=False, metadata={"meaning": "signs and checks the hub's own tokens; at least 32 bytes"}
     )
@@ -286,9 +287,7 @@ class Settings:
     file_link_ms: int = _option(60_000, "how long a signed address opens a file")
     file_scan_ms: int = _option(30_000, "longest time for which the virus scanner may look at one file")
 
-    files: FilesSettings = FilesSettings()
     # Quotas (hub/edge/quotas.py). A rate may be used up for 10 s at once.
-    log_level: str = _option("info", "least of what is logged: debug, info, warning or error", top=True)
     trusted_proxies: tuple[str, ...] = _option(
         (), "addresses and networks of proxies whose X-Forwarded-For or PROXY header is believed", top=True
     )
@@ -353,6 +352,7 @@ class Settings:
     breaker_ms: int = _option(30_000, "how long it is left alone before one call tries it again")
     dead_letters_max: int = _option(1_000, "dead letters kept of one connector in each of the 64 partitions")
 
+    files: FilesSettings = FilesSettings()
     issuers: tuple[IssuerSettings, ...] = ()
     sign_in: SignInSettings | None = None
     queues: Mapping[str, QueueSettings] = field(default_factory=lambda: MappingProxyType({}))

@@ -74,6 +74,8 @@ async def test_a_lost_network_is_caught_up(visit: Visits, page: Page, centre: Ce
     story = await centre.story()
     await page.evaluate("hub.command('status.set', {status: 'available'})")
     await page.evaluate(f"hub.command('monitor.start', {{conversation_id: {json.dumps(story.id)}}})")
+    # What is said before the snapshot was read stands in it, and isn't sent again.
+    await page.wait_for_function("heard.some((event) => event.event === 'monitor.started')")
     await story.customer_says("one")
     await page.wait_for_function("heard.some((event) => event.data.text === 'one')")
     await visit.cut_network(page)
