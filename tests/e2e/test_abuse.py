@@ -264,7 +264,8 @@ async def test_floods(strong: Centre) -> None:
     assert statuses[401] <= 20 + 2 * 60
     counted = await refusals(strong)
     assert counted["commands_per_s"] >= 400
-    assert counted["http_per_address_per_s"] == statuses[429]
+    # A refused body isn't read, so the connection's end may reach a client before the answer does.
+    assert counted["http_per_address_per_s"] >= statuses[429] > 0
     reader, writer = await asyncio.open_connection("127.0.0.1", strong.hub.port, local_addr=("127.0.0.5", 0))
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n")
     assert b" 200 " in await reader.readline(), "whether the node is well is told to everybody"
