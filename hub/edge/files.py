@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final
 from urllib.parse import unquote
 
-import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -28,10 +27,9 @@ from starlette.types import Receive, Scope, Send
 from hub.domain.errors import Refused
 from hub.domain.files import TYPES, checked_name, checked_type, refused
 from hub.domain.grants import Person
+from hub.edge.answers import json_answer, refusal
 from hub.edge.parts import Parts
 from hub.edge.socket import allowed_origin
-from hub.protocol.close import HTTP_STATUS
-from hub.protocol.encode import encode_error
 from hub.service.file_links import disposition, file_url
 from hub.store.intake import Intake, too_large
 
@@ -66,7 +64,7 @@ class FileRoutes:
         """`GET /v1/files`: so that a page can say what won't be taken before it is sent."""
         await self._person(request)
         types = self.parts.settings.files.types
-        return _json(
+        return json_answer(
             {
                 "bytes_max": self.intake.bytes_max,
                 "files_per_conversation": self.parts.settings.files_per_conversation,
@@ -101,7 +99,7 @@ class FileRoutes:
             "mime": meta.mime,
             "bytes": meta.bytes,
         }
-        return _json(said)
+        return json_answer(said)
 
     def _check_length(self, request: Request) -> None:
         """What says itself to be too large isn't waited for."""
@@ -128,7 +126,7 @@ class FileRoutes:
         person = await self._person(request)
         meta = await self.files.readable(person, request.path_params["file_id"])
         url, until = await self.files.link(meta, self.parts.node.now_ms())
-        return _json({"url": url, "expires_at": until})
+        return json_answer({"url": url, "expires_at": until})
 
     async def get(self, request: Request) -> Response:
         """`GET /v1/files/{id}/{name}`; the name in the address is for people, the kept one counts."""
@@ -224,18 +222,12 @@ async def _throw_away(request: Request, bytes_max: int) -> None:
                     return
 
 
-def _json(value: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, media_type="application/json", headers={"cache-control": "no-store"})
-
-
-def _error(refusal: Refused) -> Response:
-    headers = {"cache-control": "no-store"}
-    if refusal.code == "unauthenticated":
-        headers["www-authenticate"] = "Bearer"
-    if refusal.code not in ("unknown_file", "unauthenticated"):
-        headers["connection"] = "close"  # there may be a body that nobody will read
-    body = encode_error(None, refusal)
-    return Response(body, HTTP_STATUS[refusal.code], media_type="application/json", headers=headers)
+def _error(refused_: Refused) -> Response:
+    """A refusal; the connection ends with it where there may be a body that nobody will read."""
+    response = refusal(refused_)
+    if refused_.code not in ("unknown_file", "unauthenticated"):
+        response.headers["connection"] = "close"
+    return response
 
 
 def file_routes(parts: Parts, person: Callable[[Request], Awaitable[Person]]) -> list[Route]:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
-import orjson
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from starlette.applications import Starlette
@@ -23,18 +22,17 @@ from hub.domain.errors import Refused
 from hub.domain.events import MonitorStarted, TakenOver
 from hub.domain.grants import Person
 from hub.domain.masking import Masker
+from hub.edge.answers import json_answer, refusal
 from hub.edge.auth import Authenticator
 from hub.edge.browser import identify
 from hub.edge.channels import CHANNEL_PATHS, channel_handler
 from hub.edge.files import file_routes
-from hub.edge.guard import retry_after
 from hub.edge.outbox import delivery_metrics, outbox_handlers
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
 from hub.edge.sign_in import sign_in_routes
 from hub.fanout.node import Node
 from hub.metrics import Meter
-from hub.protocol.close import HTTP_STATUS
 from hub.protocol.encode import encode_error
 from hub.protocol.fields import Id
 from hub.protocol.platform import decode_events
@@ -60,23 +58,6 @@ class ErasureWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`{"customer_id"}`."""
 
     customer_id: Id
-
-
-def answer(value: object, status: int = 200) -> Response:
-    """JSON."""
-    return Response(orjson.dumps(value), status, media_type="application/json", headers={"cache-control": "no-store"})
-
-
-def error(refused: Refused) -> Response:
-    """A refusal as HTTP answers it."""
-    headers = {"cache-control": "no-store"}
-    if refused.code == "unauthenticated":
-        headers["www-authenticate"] = "Bearer"
-    if refused.code == "rate_limited":
-        retry_ms = refused.details.get("retry_ms")
-        headers["retry-after"] = retry_after(retry_ms if isinstance(retry_ms, int) else 0)
-    status = HTTP_STATUS[refused.code]
-    return Response(encode_error(None, refused), status, media_type="application/json", headers=headers)
 
 
 class Http:
@@ -116,13 +97,13 @@ class Http:
         content_type = request.headers.get("content-type", "")
         events = decode_events(body, content_type, events_max=settings.batch_events_max)
         results = await self.parts.ingest.take(person.org, person.user_id, events)
-        return answer({"results": [one.wire() for one in results]})
+        return json_answer({"results": [one.wire() for one in results]})
 
     async def tickets(self, request: Request) -> Response:
         """`POST /v1/tickets`"""
         person = await self.person(request)
         ticket, expires_at = await self.parts.make_ticket(person)
-        return answer({"ticket": ticket, "expires_at": expires_at})
+        return json_answer({"ticket": ticket, "expires_at": expires_at})
 
     async def revocations(self, request: Request) -> Response:
         """`POST /v1/revocations`"""
@@ -140,7 +121,7 @@ class Http:
         if kind == "jti" and self.parts.web is not None:
             await self.parts.web.revoked(person.org, value)
         await self.parts.node.beat()  # here at once; the other nodes look every second
-        return answer({})
+        return json_answer({})
 
     async def erase(self, request: Request) -> Response:
         """`POST /v1/erasures`"""
@@ -153,7 +134,7 @@ class Http:
         node = self.parts.node
         found = await node.records.erasures.ask(person.org, wanted.customer_id)
         node.spawn(node.records.hasten(found.id))
-        return answer(found.wire())
+        return json_answer(found.wire())
 
     async def erasure(self, request: Request) -> Response:
         """`GET /v1/erasures/{id}`"""
@@ -161,7 +142,7 @@ class Http:
         found = await self.parts.node.records.erasures.get(request.path_params["erasure_id"])
         if found is None or found.org != person.org:
             raise Refused("unknown_conversation", "There is no such erasure.")
-        return answer(found.wire())
+        return json_answer(found.wire())
 
     # -- history -----------------------------------------------------------------------------------------------------
 
@@ -180,19 +161,19 @@ class Http:
         if not (person.may("history") or person.may("view")):
             raise Refused("not_permitted", "This needs the permission 'history'.", {"permission": "history"})
         wanted = checked(dict(request.query_params))
-        return answer(await self.parts.history.list(person, wanted, mask=self.parts.node.maskers.row))
+        return json_answer(await self.parts.history.list(person, wanted, mask=self.parts.node.maskers.row))
 
     async def detail(self, request: Request) -> Response:
         """`GET /v1/conversations/{id}`"""
         person = await self.person(request, *HISTORY_ROLES)
         situation = await self._readable(request, person)
-        return answer(self._shown(person, situation, await self.parts.history.detail(situation)))
+        return json_answer(self._shown(person, situation, await self.parts.history.detail(situation)))
 
     async def timeline(self, request: Request) -> Response:
         """`GET /v1/conversations/{id}/timeline`"""
         person = await self.person(request, *HISTORY_ROLES)
         situation = await self._readable(request, person)
-        return answer(self._shown(person, situation, await self.parts.history.timeline(situation)))
+        return json_answer(self._shown(person, situation, await self.parts.history.timeline(situation)))
 
     def _masker(self, person: Person, situation: Situation) -> Masker | None:
         """What the person doesn't get to read of it."""
@@ -222,7 +203,7 @@ class Http:
         )
         if masker is not None:
             found["entries"] = [masked_message(one, masker) for one in found["entries"]]
-        return answer(found)
+        return json_answer(found)
 
     async def _own(self, person: Person, conversation_id: str) -> frozenset[str]:
         """
@@ -251,14 +232,14 @@ class Http:
 
     async def healthz(self, request: Request) -> Response:
         """`GET /healthz`"""
-        return answer({"status": "ok"})
+        return json_answer({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
         """`GET /readyz`"""
         node = self.parts.node
         state = {"store": node.store_ok, "draining": node.draining, "following": node.follower.healthy}
         ready = node.store_ok and not node.draining
-        return answer({"status": "ready" if ready else "not ready", **state}, 200 if ready else 503)
+        return json_answer({"status": "ready" if ready else "not ready", **state}, 200 if ready else 503)
 
     async def admin_metrics(self, request: Request) -> Response:
         """`GET /metrics` on the public address: for admins, since a count of monitors is a leak."""
@@ -392,13 +373,13 @@ def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
         try:
             return await handler(request)
         except Refused as refused:
-            return error(refused)
+            return refusal(refused)
         except (HTTPException, ClientDisconnect):
             raise  # a route that isn't there after all; nobody is left to answer
         except Exception:
             log.exception("a request failed: %s", request.scope["route"].path if "route" in request.scope else "")
             message = "Something went wrong here; try again."
-            return error(Refused("store_unavailable", message, {"outcome": "unknown"}))
+            return refusal(Refused("store_unavailable", message, {"outcome": "unknown"}))
 
     return guarded
 

@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import orjson
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.domain.errors import Refused
+from hub.edge.answers import json_answer
 from hub.store.outbound import DeadLetter, Waiting
 
 if TYPE_CHECKING:
@@ -81,12 +81,12 @@ class OutboxRoutes:
         for name in self._connectors(person.org, wanted.get("connector")):
             if state != "waiting":
                 found += await self._outbound.dead_letters(person.org, name, limit)
-        return _json({"actions": [shown(one) for one in found[:limit]], "more": len(found) > limit})
+        return json_answer({"actions": [shown(one) for one in found[:limit]], "more": len(found) > limit})
 
     async def show(self, request: Request) -> Response:
         """`GET /v1/outbox/{id}`"""
         _, found = await self._found(request)
-        return _json(shown(found))
+        return json_answer(shown(found))
 
     async def retry(self, request: Request) -> Response:
         """`POST /v1/outbox/{id}/retry`"""
@@ -119,18 +119,13 @@ class OutboxRoutes:
     def _done(self, done: bool) -> Response:
         if not done:
             raise Refused("not_in_progress", "This action is being sent right now, or has just been.")
-        return _json({})
+        return json_answer({})
 
 
 def shown(one: DeadLetter | Waiting) -> dict[str, object]:
     """An action as it is answered: one form for both states."""
     state = "dead" if isinstance(one, DeadLetter) else "waiting"
     return {"state": state, "next_at": None, "failed_at": None, "behind": 0, **msgspec.to_builtins(one)}
-
-
-def _json(value: object) -> Response:
-    headers = {"cache-control": "no-store"}
-    return Response(orjson.dumps(value), media_type="application/json", headers=headers)
 
 
 def _limit(text: str | None) -> int:

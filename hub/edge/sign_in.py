@@ -21,12 +21,13 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
-import orjson
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from hub.domain.errors import Refused
+from hub.domain.grants import Person
+from hub.edge.answers import json_answer
 from hub.edge.browser import SESSION_COOKIE, check_own_page, cookie_name, signed_in
 from hub.edge.openid import CALLBACK, CODE_CHARS_MAX, OpenId, SignInFailed, error_word
 from hub.edge.pages import PAGE_HEADERS, AddressLimit
@@ -114,32 +115,32 @@ class SignIn:
             raise SignInFailed("sign_in_over", "This sign-in took too long, or has been used; sign in again.")
         return msgspec.json.decode(kept, type=Begun)
 
-    async def session(self, request: Request) -> Response:
-        """`GET /v1/session`"""
+    async def _whoever(self, request: Request) -> Person | None:
+        """Who has signed in with this browser, None where nobody has or they were revoked. Refuses another's page."""
         check_own_page(self.parts, request)
         try:
-            person = await signed_in(self.parts, request)
+            return await signed_in(self.parts, request)
         except Refused as refused:
             if refused.code != "unauthenticated":
                 raise
-            person = None
+            return None
+
+    async def session(self, request: Request) -> Response:
+        """`GET /v1/session`"""
+        person = await self._whoever(request)
         if person is None:
-            return _answer({"user": None})
+            return json_answer({"user": None})
         user = {"id": person.user_id, "name": person.name}
-        return _answer({"user": user, "role": person.role, "session": person.token_id, "expires_at": person.expires_at})
+        return json_answer(
+            {"user": user, "role": person.role, "session": person.token_id, "expires_at": person.expires_at}
+        )
 
     async def sign_out(self, request: Request) -> Response:
         """`POST /v1/sign-out`"""
-        check_own_page(self.parts, request)
-        try:
-            person = await signed_in(self.parts, request)
-        except Refused as refused:
-            if refused.code != "unauthenticated":
-                raise
-            person = None
+        person = await self._whoever(request)
         if person is not None:
             await self.web.end(person)
-        answer = _answer({"redirect": await self.openid.end_address() if person is not None else None})
+        answer = json_answer({"redirect": await self.openid.end_address() if person is not None else None})
         self._drop(answer, SESSION_COOKIE)
         return answer
 
@@ -152,10 +153,6 @@ class SignIn:
     def _drop(self, answer: Response, name: str) -> None:
         named, secure = cookie_name(self.settings, name), "; Secure" if self.settings.secure else ""
         answer.headers.append("set-cookie", f"{named}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict{secure}")
-
-
-def _answer(value: object) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json", headers=NO_STORE)
 
 
 def _shown(handler: Handler) -> Handler:

@@ -137,9 +137,9 @@ class HttpFront(HttpToolsProtocol):
         assert self._introduction is not None
         self._introduction += data
         try:
-            header = read_proxy_header(self._introduction) if self._arrivals.proxies.believes(self._peer) else None
-            if header is None and not self._arrivals.proxies.believes(self._peer):
+            if not self._arrivals.proxies.believes(self._peer):
                 raise ValueError("not a trusted proxy")
+            header = read_proxy_header(self._introduction)
         except ValueError:
             self._arrivals.quotas.refused["proxy_protocol"] += 1
             self._arrivals.done(self)
