@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 QUEUED_MAX = 1_000  # commands waiting on one socket
-REFUSED_MAX = 400  # refusals for haste in a row, after which the socket is closed
+REFUSED_MAX = 400  # refusals for haste beyond the commands let through meanwhile, after which the socket is closed
 SESSION_TTL_MS = 60_000
 UNPROVEN_TRIES = 24  # longer than UNPROVEN_MS of silence
 UNPROVEN_PAUSE_S = 0.05
@@ -250,7 +250,8 @@ class BaseSession:
             return self._too_fast(item, self.parts.quotas.over("commands_per_s", wait_ms))
         if self._greeted and (over := self._over_quota()) is not None:
             return self._too_fast(item, over)
-        self._refused = 0
+        if self._refused:
+            self._refused -= 1  # not 0: tokens come with time, so a slow machine would never see many in a row
         if isinstance(item, Malformed):
             if not self._greeted and '"hello"' not in text:
                 self.close(Close.BAD_FRAME, "the first object must be hello")
