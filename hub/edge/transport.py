@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import sys
 from email.utils import formatdate
@@ -334,6 +335,12 @@ def _denial(denied: Denied) -> bytes:
     return head.encode() + body
 
 
+def _descriptor(transport: asyncio.Transport) -> int:
+    """That of the transport's socket; -1 where what is written isn't what is sent (TLS)."""
+    socket = transport.get_extra_info("socket")
+    return -1 if socket is None or transport.get_extra_info("sslcontext") is not None else socket.fileno()
+
+
 class Core(ServerProtocol):
     """The library's parser, with what has come of the message that it is in: at most `bytes_max` bytes."""
 
@@ -355,7 +362,7 @@ class Core(ServerProtocol):
 class LeanSocket(asyncio.Protocol):
     """One connection from the upgrade request on; the session's side of it is `edge.session.Socket`."""
 
-    __slots__ = ("_address", "_core", "_lobby", "_partial", "_session", "_state", "_transport")
+    __slots__ = ("_address", "_core", "_descriptor", "_lobby", "_partial", "_session", "_state", "_transport")
 
     def __init__(self, lobby: Lobby) -> None:
         self._lobby = lobby
@@ -365,6 +372,7 @@ class LeanSocket(asyncio.Protocol):
         self._core: Core | None = None  # only while the library is needed; from a close frame on for good
         self._partial: bytearray | None = None  # the beginning of a frame
         self._address = ""
+        self._descriptor = -1  # the socket's, once it is open
 
     # -- what the transport tells ------------------------------------------------------------------------------------
 
@@ -459,6 +467,7 @@ class LeanSocket(asyncio.Protocol):
             return
         self._transport.write(_acceptance(asked, self._lobby.server_state.default_headers))
         self._state = OPEN
+        self._descriptor = _descriptor(self._transport)
         try:
             self._session = door.open(asked.path, self, self._address)  # may close at once
         except Exception:
@@ -536,12 +545,25 @@ class LeanSocket(asyncio.Protocol):
     # -- what the session asks for -----------------------------------------------------------------------------------
 
     def write(self, packet: Packet) -> int:
-        """Send its text frames in one write, never waiting; the `backlog` there was before them."""
+        """
+        Send its text frames in one write, never waiting; the `backlog` there was before them.
+
+        With nothing in the transport's buffer they go straight to the kernel, which saves a sixth of a delivery. The
+        descriptor is this connection's as long as the state is `OPEN`: transports close it after `connection_lost`.
+        """
         if self._state is not OPEN:
             return 0
-        transport = self._transport
+        transport, wire = self._transport, packet.wire
         before: int = transport.get_write_buffer_size()
-        transport.write(packet.wire)
+        if not before and self._descriptor >= 0:
+            try:
+                taken = os.write(self._descriptor, wire)
+            except OSError:  # the kernel's buffer is full; or the connection is lost, which the transport finds out
+                taken = 0
+            if taken == len(wire):
+                return 0
+            wire = wire[taken:]
+        transport.write(wire)
         return before
 
     def backlog(self) -> int:

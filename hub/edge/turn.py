@@ -46,6 +46,9 @@ class Packet:
         self.size = sum(map(len, objects))
 
 
+_NOTHING: Final = Packet([b""], 1)
+
+
 class Leaving(Protocol):
     """A session, as a turn sees it: `out` is what gathered, None where nothing did, or nothing may leave any more."""
 
@@ -79,15 +82,18 @@ class Turn:
         sessions, self._sessions = self._sessions, []
         packets: dict[int | tuple[int, ...], Packet] = {}  # each keeps its objects alive, and so their identity
         deliveries = size = writes = 0
+        last: Sequence[bytes] = ()
+        packet = _NOTHING
         for session in sessions:
             objects = session.out
             if objects is None:
                 continue
             session.out = None
-            key = id(objects[0]) if len(objects) == 1 else tuple(map(id, objects))
-            packet = packets.get(key)
-            if packet is None:
-                packet = packets[key] = Packet(objects, self._bytes_max)
+            if objects is not last:  # what is shared comes many times in a row
+                key = id(objects[0]) if len(objects) == 1 else tuple(map(id, objects))
+                found = packets.get(key)
+                packet = packets[key] = Packet(objects, self._bytes_max) if found is None else found
+                last = objects
             deliveries += len(objects)
             size += packet.size
             writes += 1

@@ -1040,6 +1040,30 @@ def test_a_stalled_peer(servers: list[Server]) -> None:
         line.line.close()
 
 
+def test_a_peer_that_reads_by_starts(servers: list[Server]) -> None:
+    """Whatever the kernel takes at once, a part of it or none, each byte comes once and in order."""
+    for server in servers:
+        line = Line(server)
+        line.line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 524_288)
+        assert b" 101 " in line.shake(request())
+        session = server.session()
+        wanted = b""
+        for _ in range(3):
+            while session.socket.backlog() < BYTES_MAX // 4:
+                packet = apart(b"%06d " % (len(wanted) % 999_983) * (1 + len(wanted) % 9_000))
+                wanted += packet.wire
+                server.loop.call_soon_threadsafe(session.socket.write, packet)
+                server.turn()
+            line.until(len(line.got) + 1_000_000)
+        line.until(len(wanted))
+        server.loop.call_soon_threadsafe(session.socket.write, apart(b"and on"))
+        wanted += apart(b"and on").wire
+        line.until(len(wanted))
+        assert line.got == wanted, server.name
+        line.send(close(1000))
+        assert ended(line)[len(wanted) :] == said(b"\x03\xe8", CLOSE), server.name
+
+
 LIVES: list[list[Step]] = [
     [A, 3, close(1000)],
     [part(TEXT, "a") + frame(PING), 2, EOF],

@@ -209,6 +209,9 @@ class Pipe:
         """Everything is taken."""
         return 0
 
+    def get_extra_info(self, name: str) -> None:
+        """There is no socket."""
+
     def is_closing(self) -> bool:
         """After `close`, `abort` or `write_eof`."""
         return self.closing
