@@ -13,6 +13,10 @@ BROWSER := -m browser tests/browser
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard hub clients tests experiments)
 
+# Images of containers often have this set. Then each of hundreds of hubs under test would compile its modules again, and so
+# would each of pytest's workers: half of a hub's start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup tools web demo style format lint types test unit contract e2e faults beside browser fuzz soak bench peers stack profile coverage clean
 
