@@ -5,13 +5,18 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-# Tests wait a third of their time; fault tests most of it: for leases, failovers, stores that come back.
-PROCESSES := -n $(shell expr 3 \* $(WORKERS) / 2)
-PARALLEL := $(PROCESSES) --dist loadfile
-FAULTS := $(PROCESSES) --dist worksteal tests/faults
-BROWSER := -m browser tests/browser
+# Tests wait a third of their time; fault tests most of it: for leases, failovers, stores that come back. Whoever has nothing
+# left to do takes tests from another worker; what may take longest begins first (tests/conftest.py).
+PARALLEL := -n $(shell expr 3 \* $(WORKERS) / 2) --dist worksteal
+FAULTS := -n $(shell expr 2 \* $(WORKERS)) --dist worksteal tests/faults
+BROWSER := -n $(WORKERS) --dist worksteal -m 'browser and not alone' tests/browser
+ALONE := -m 'browser and alone' tests/browser
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard hub clients tests experiments)
+
+# Images of containers often have this set. Then each of hundreds of hubs under test would compile its modules again, and so
+# would each of pytest's workers: half of a hub's start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tools web demo style format lint types test unit contract e2e faults beside browser fuzz soak bench peers stack profile coverage clean
@@ -47,7 +52,7 @@ types: setup ## mypy --strict
 test: setup tools ## every test; what needs more than Python is installed where that can be, else said
 	$(PYTEST) $(PARALLEL) --ignore tests/faults $(ARGS)
 	$(PYTEST) $(FAULTS) $(ARGS)
-	@if command -v chromium >/dev/null; then $(PYTEST) $(BROWSER) $(ARGS); fi
+	@if command -v chromium >/dev/null; then $(PYTEST) $(ALONE) $(ARGS) && $(PYTEST) $(BROWSER) $(ARGS); fi
 
 tools: ## Debian's packages that some tests need, where they are missing and can be installed
 	@wanted=""; for pair in chromium:chromium redis-server:redis-server spin:spin cc:gcc ip:iproute2 haproxy:haproxy promtool:prometheus; do \
@@ -75,6 +80,7 @@ beside: setup ## a node of another revision beside one of this tree: make beside
 	$(BIN)/python -m tests.faults.beside $(REV)
 
 browser: setup ## the pages in Chromium
+	$(PYTEST) $(ALONE) $(ARGS)
 	$(PYTEST) $(BROWSER) $(ARGS)
 
 fuzz: setup ## millions of frames that nobody sends on purpose, and every wrong request; hours

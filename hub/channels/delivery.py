@@ -35,7 +35,6 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from hub.channels.attempts import Breaker, Done, GiveUp, Limits, Wait, given_up_before, step_after
-from hub.channels.outward import Outward, origin_of
 from hub.channels.port import Action, Answer, BadOption, Caller, Channel, Later, Maker, Outcome, Place, Unreachable
 from hub.domain.errors import Refused
 from hub.service.files import Files
@@ -175,6 +174,8 @@ class Guarded:
 
     async def call(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes) -> Answer:
         """See the port; an endpoint that failed too often in a row isn't called for a while."""
+        from hub.channels.outward import origin_of
+
         origin = origin_of(url)
         wait_ms = self._endpoints.wait_ms(origin)
         if wait_ms:
@@ -210,6 +211,10 @@ class Courier:
     def __init__(
         self, node: Node, messaging: Messaging, outbound: Outbound, configured: Configured, files: Files
     ) -> None:
+        from hub.channels.outward import (
+            Outward,  # a quarter of a hub's start, and most hubs have no connector that calls out
+        )
+
         settings = node.settings
         self.configured = configured
         self.endpoints = Endpoints(settings)

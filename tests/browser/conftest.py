@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]  # it has no types
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
 from tests.support.centre import Centre
 from tests.support.processes import CONFIG, HubProcess
@@ -38,7 +38,8 @@ FLAGS = [
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
 ]
-PATIENCE_MS = 10_000
+PATIENCE_MS = 30_000  # on a busy machine a page takes seconds for what is a moment elsewhere
+expect.set_options(timeout=PATIENCE_MS)
 GUESTS = "guests"
 # What the browser itself says about a network that a test has cut; everything else is a problem.
 CUT = ("net::ERR_INTERNET_DISCONNECTED", "net::ERR_CONNECTION_REFUSED", "WebSocket connection to")

@@ -4,6 +4,7 @@ import itertools
 import re
 from urllib.parse import quote
 
+import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import Visits
@@ -63,6 +64,7 @@ async def unharmed(page: Page) -> None:
     assert set(hrefs) <= {"http:", "https:"}
 
 
+@pytest.mark.timeout(300)  # forty conversations, looked at one after the other
 async def test_two_hundred_payloads_stay_text(visit: Visits, centre: Centre) -> None:
     """None runs in the table, the roster, the transcript, the panels, detail or timeline; no policy report comes."""
     assert len(PAYLOADS) == 200

@@ -431,8 +431,8 @@ async def test_a_monitor_gets_pings_every_two_seconds(centre: Centre) -> None:
     """A socket that has a monitor is pinged at the latest every 2 s."""
     ana, story = await centre.supervisor(), await centre.story()
     await story.monitored_by(ana)
-    for _ in range(2):
-        await ana.expect("ping", timeout=2.5)
+    _, first, second = [await ana.expect("ping") for _ in range(3)]
+    assert second["at"] - first["at"] <= 2500, "by the hub's own clock; its timer may be late"
 
 
 async def test_a_silent_monitor_gets_no_data_until_its_next_frame(centre: Centre) -> None:
@@ -442,10 +442,10 @@ async def test_a_silent_monitor_gets_no_data_until_its_next_frame(centre: Centre
     await story.monitored_by(ana)
     ana.answers_pings = False
     for _ in range(4):
-        await ana.expect("ping", timeout=3)
+        await ana.expect("ping")
     await story.customer_says("while silent")
     await bo.expect("message.created", story.id)
-    await ana.expect("ping", timeout=3)
+    await ana.expect("ping")
     assert ana.of(story.id, "message.created") == []
     await ana.send({"cmd": "pong"})
     await ana.expect("message.created", story.id, text="while silent")

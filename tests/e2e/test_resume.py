@@ -324,7 +324,7 @@ async def test_a_lease_lasts_as_long_as_the_socket(hasty: Centre) -> None:
     await story.monitored_by(ana)
     ends = time.monotonic() + 4
     while time.monotonic() < ends:
-        await ana.expect("ping", timeout=2)
+        await ana.expect("ping")
         await story.fence(ana)
     assert ana.of(story.id, "monitor.ended") == []
 

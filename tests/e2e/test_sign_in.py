@@ -19,6 +19,7 @@ from tests.support.centre import Centre
 from tests.support.fixtures import running
 from tests.support.openid_provider import CLIENT, CLIENT_SECRET, Provider
 from tests.support.origins import wrong_origins
+from tests.support.plain import plain_client
 from tests.support.processes import CONFIG, HubProcess, StoreProcess
 from tests.support.socket import Socket
 
@@ -108,7 +109,7 @@ class Browser:
     def __init__(self, hub: HubProcess, provider: Provider) -> None:
         self.hub = hub
         self.provider = provider
-        self.client = httpx.AsyncClient(base_url=hub.url, trust_env=False, timeout=20.0)
+        self.client = plain_client(base_url=hub.url, timeout=20.0)
 
     async def __aenter__(self) -> "Browser":
         return self
@@ -345,7 +346,7 @@ async def test_cookies_are_for_nobody_elses_eyes(office: Centre, provider: Provi
         assert "; HttpOnly; SameSite=Lax" in first.headers["set-cookie"]
         session = next(one for one in (await browser.sign_in()).headers.get_list("set-cookie") if SESSION in one)
         assert "; Path=/; Max-Age=28800; HttpOnly; SameSite=Strict" in session
-    async with httpx.AsyncClient(base_url=west.url, trust_env=False) as client:
+    async with plain_client(base_url=west.url) as client:
         begun = await client.get("/sign-in")
         address, state = begun.headers["location"], begun.headers["set-cookie"]
         assert asked(address)["redirect_uri"] == f"{PUBLIC}/sign-in/callback"

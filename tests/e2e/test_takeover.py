@@ -236,7 +236,7 @@ async def test_a_confirmation_expires(hasty: Centre) -> None:
     ana, story = await monitoring(hasty)
     prepared = await story.prepared_by(ana)
     while time.time() * 1000 <= prepared["expires_at"] + 100:
-        await ana.expect("ping", timeout=3)
+        await ana.expect("ping")
     await ana.refused(
         "confirmation_expired",
         "takeover.confirm",

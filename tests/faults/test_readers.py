@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.support.centre import Centre
+from tests.support.plain import plain_client
 from tests.support.processes import CONFIG, HubProcess, StoreProcess
 from tests.support.socket import Socket, eventually
 from tests.support.view import View
@@ -34,7 +34,7 @@ def small_buffers(store: StoreProcess, tmp_path: Path) -> Iterator[HubProcess]:
 
 async def sockets(hub: HubProcess) -> int:
     """How many supervisors' sockets the hub has."""
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with plain_client() as http:
         text = (await http.get(hub.metrics)).text
     wanted = 'hub_sockets{endpoint="supervisor"} '
     return int(float(next(line for line in text.splitlines() if line.startswith(wanted)).removeprefix(wanted)))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import httpx
 
+from tests.support.plain import plain_client
 from tests.support.processes import HubProcess
 
 LOOK_S = 0.1
@@ -49,7 +50,7 @@ class Balancer:
 
     async def look(self) -> list[HubProcess]:
         """The nodes that say that they are ready."""
-        async with httpx.AsyncClient(trust_env=False, timeout=2.0) as http:
+        async with plain_client(timeout=2.0) as http:
 
             async def ready(hub: HubProcess) -> bool:
                 with contextlib.suppress(httpx.HTTPError):

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from tests.support.judge import Frame, Record, judge
+from tests.support.plain import plain_client
 from tests.support.processes import HubProcess
 from tests.support.socket import HubError, Json, Socket, eventually
 from tests.support.tokens import token
@@ -33,7 +34,7 @@ class Centre:
     def __init__(self, *hubs: HubProcess, org: str | None = None) -> None:
         self.hubs = hubs
         self.org = org or "org-" + uuid.uuid4().hex[:12]
-        self.http = httpx.AsyncClient(trust_env=False, timeout=20.0)
+        self.http = plain_client(timeout=20.0)
         self.opened: list[Socket] = []
         self.platforms: list[Platform] = []
         self.platform = Platform(self, "platform")

@@ -1,7 +1,6 @@
 """What a hub shows to an operator: `/readyz`, `/metrics` and its log."""
 
-import httpx
-
+from tests.support.plain import plain_client
 from tests.support.processes import HubProcess
 from tests.support.socket import Json, eventually
 
@@ -14,13 +13,13 @@ class Shown:
 
     async def ready(self) -> tuple[int, Json]:
         """Status and body of `/readyz`."""
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with plain_client() as http:
             answer = await http.get(f"{self.hub.url}/readyz")
         return answer.status_code, dict(answer.json())
 
     async def gauge(self, name: str) -> float:
         """One gauge of `/metrics`."""
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with plain_client() as http:
             text = (await http.get(self.hub.metrics)).text
         return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
 

@@ -1,8 +1,11 @@
 """The direction of imports, read from the sources: what the drawing in the design says, and that rules do no I/O."""
 
 import ast
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -84,3 +87,28 @@ def test_wire_types_do_no_io() -> None:
             continue
         for name in imports(path):
             assert name.partition(".")[0] not in OUTSIDE, f"{path}: {name}"
+
+
+def one_spelling(distribution: str) -> str:
+    """Its name as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def declared() -> set[str]:
+    """The distributions that come with every installation; those of extras don't."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {one_spelling(re.split(r"[^\w.-]", line)[0]) for line in project["dependencies"]}
+    return names | ({"cryptography"} if any("[crypto]" in line for line in project["dependencies"]) else set())
+
+
+def test_what_a_module_needs_to_be_imported_is_a_dependency() -> None:
+    """Whatever stands at the top of a module is installed with the hub; what only an extra brings is imported when needed."""
+    installed, named = packages_distributions(), declared()
+    for path in sources("hub"):
+        for node in ast.parse(path.read_text()).body:
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            for name in [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)]:
+                top = name.partition(".")[0]
+                if top not in sys.stdlib_module_names and top not in ("hub", "clients"):
+                    assert named & set(map(one_spelling, installed[top])), f"{path}: {name}"
