@@ -218,8 +218,8 @@ class Settings:
     token_secret: bytes | None = field(
         default=None, repr=False, metadata={"meaning": "signs and checks the hub's own tokens; at least 32 bytes"}
     )
-    # Where the secret was read, so that `hub doctor` can look at who else may read it.
-    token_secret_file: Path | None = None
+    # Files that secrets of any kind were read from, so that `hub doctor` can look at who else may read them.
+    secret_files: tuple[Path, ...] = ()
     # Keys of the ledger (`hub.domain.ledger`): the first makes codes, all check. Empty: one made of the token secret.
     ledger_keys: tuple[bytes, ...] = field(
         default=(), repr=False, metadata={"meaning": "make and check the ledger's codes; 32 characters or more each"}
@@ -465,7 +465,7 @@ def build(
     read: Callable[[Path], bytes] | None = None,
 ) -> Settings:
     """
-    Make settings of a TOML text called `name`, an environment and flags; pure but for `read`, which reads the secret.
+    Make settings of a TOML text called `name`, an environment and flags; pure but for `read`, which reads secrets.
 
     Raises:
         SettingsError: at the first thing that is wrong.
@@ -473,19 +473,25 @@ def build(
     document = _Document(text, name)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    secret_files: list[Path] = []
+
+    def secret_of(path: Path) -> bytes:
+        secret_files.append(path)
+        return (read or _read)(path)
+
     for key, value, at in _from_file(document):
         sources[key] = at
         if value is not None:
             values[key] = value
     for key, raw, at in _typed(env, flags or {}):
         values[key], sources[key] = _from_text(key, raw, at), at
-    _take_secret(document, env, read, values, sources)
+    _take_secret(document, env, secret_of, values, sources)
     if "sign_in" in document.values:
-        values["sign_in"] = _sign_in(document, env, read or _read, values.get("issuers", ()))
+        values["sign_in"] = _sign_in(document, env, secret_of, values.get("issuers", ()))
         sources["sign_in"] = document.at(("sign_in",))
-    _take_connectors(document, read, values, sources)
-    _take_ledger_keys(document, env, read, values, sources)
-    settings = Settings(**values, sources=MappingProxyType(sources))
+    _take_connectors(document, secret_of, values, sources)
+    _take_ledger_keys(document, env, secret_of, values, sources)
+    settings = Settings(**values, secret_files=tuple(secret_files), sources=MappingProxyType(sources))
     _check_together(settings)
     return settings
 
@@ -1165,7 +1171,7 @@ def _pattern(document: "_Document", path: Path_) -> tuple[str, str]:
 def _take_secret(
     document: "_Document",
     env: Mapping[str, str],
-    read: Callable[[Path], bytes] | None,
+    read: Callable[[Path], bytes],
     values: dict[str, Any],
     sources: dict[str, str],
 ) -> None:
@@ -1176,11 +1182,10 @@ def _take_secret(
         at = document.at(("token_secret_file",))
         path = document.beside(document.text((), "token_secret_file"))
         try:
-            secret = (read or _read)(path).strip()
+            secret = read(path).strip()
         except SettingsError as error:
             raise SettingsError(f"{at}: {error}") from None
         at = f"{at} ({path})"
-        values["token_secret_file"] = path
     else:
         return
     if len(secret) < SECRET_BYTES_MIN:
@@ -1193,7 +1198,7 @@ def _take_secret(
 
 def _take_connectors(
     document: "_Document",
-    read: Callable[[Path], bytes] | None,
+    read: Callable[[Path], bytes],
     values: dict[str, Any],
     sources: dict[str, str],
 ) -> None:
@@ -1207,7 +1212,7 @@ def _take_connectors(
 
 
 def _connector(
-    document: "_Document", key: str, read: Callable[[Path], bytes] | None, sources: dict[str, str]
+    document: "_Document", key: str, read: Callable[[Path], bytes], sources: dict[str, str]
 ) -> ConnectorSettings:
     path: Path_ = ("connectors", key)
     table = document.entry(path, None)
@@ -1242,12 +1247,12 @@ def _connector(
     )
 
 
-def _of_file(document: "_Document", path: Path_, name: str, read: Callable[[Path], bytes] | None) -> str:
+def _of_file(document: "_Document", path: Path_, name: str, read: Callable[[Path], bytes]) -> str:
     """The text of a file that the option `<name>_file` names."""
     file = document.beside(document.text(path, f"{name}_file"))
     at = document.at((*path, f"{name}_file"))
     try:
-        text = (read or _read)(file).decode().strip()
+        text = read(file).decode().strip()
     except SettingsError as error:
         raise SettingsError(f"{at}: {error}") from None
     except UnicodeDecodeError:
@@ -1260,7 +1265,7 @@ def _of_file(document: "_Document", path: Path_, name: str, read: Callable[[Path
 def _take_ledger_keys(
     document: "_Document",
     env: Mapping[str, str],
-    read: Callable[[Path], bytes] | None,
+    read: Callable[[Path], bytes],
     values: dict[str, Any],
     sources: dict[str, str],
 ) -> None:
@@ -1271,7 +1276,7 @@ def _take_ledger_keys(
         at = document.at(("ledger_key_file",))
         path = document.beside(document.text((), "ledger_key_file"))
         try:
-            keys = (read or _read)(path).split()
+            keys = read(path).split()
         except SettingsError as error:
             raise SettingsError(f"{at}: {error}") from None
         at = f"{at} ({path})"
