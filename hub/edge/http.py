@@ -30,6 +30,7 @@ from hub.edge.files import file_routes
 from hub.edge.outbox import delivery_metrics, outbox_handlers
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
+from hub.edge.record_metrics import record_metrics
 from hub.edge.sign_in import sign_in_routes
 from hub.fanout.node import Node
 from hub.metrics import Meter
@@ -268,6 +269,7 @@ class _Figures:
         yield _refusals(self.parts.quotas.refused)
         yield from _distributions(node)
         yield from delivery_metrics(self.parts.delivery)
+        yield from record_metrics(node.records)
 
     def _gauges(self, node: Node) -> Iterator[Metric]:
         sockets = GaugeMetricFamily("hub_sockets", "Open sockets by endpoint.", labels=["endpoint"])
