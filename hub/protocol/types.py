@@ -811,7 +811,7 @@ ENDPOINT_EVENTS: MappingProxyType[str, dict[str, EventShape]] = MappingProxyType
             "message.receipt": EventShape(MessageReceiptData, cursor=True),
             "typing": EventShape(TypingShown),
             "sender.changed": EventShape(SenderChangedData),
-            "conversation.ended": EventShape(ConversationEndedData, cursor=True),
+            "conversation.ended": EventShape(Nothing, cursor=True),
         },
     }
 )
