@@ -21,6 +21,7 @@ from tests.support.identity import ORG, grant, sign_in_config
 from tests.support.openid_provider import CLIENT, CLIENT_SECRET, Provider
 from tests.support.origins import wrong_origins
 from tests.support.processes import HubProcess, StoreProcess
+from tests.support.refusals import asked_for
 from tests.support.socket import Socket
 
 STRANGER = ec.generate_private_key(ec.SECP256R1())
@@ -174,6 +175,7 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert SESSION not in answer.headers.get("set-cookie", "")
     assert "<script" not in answer.text
+    assert asked_for(answer.status_code, answer.headers)
     return answer.status_code, answer.text.split("<code>")[1].split("</code>")[0]
 
 
