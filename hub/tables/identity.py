@@ -10,6 +10,7 @@ from typing import Any
 from hub.domain.claims import ClaimNames, ClaimPath, Grant, IssuerRules
 from hub.domain.grants import PERMISSIONS, ROLES
 from hub.tables.document import Document, SettingsError, TablePath, ids_of, one_of, texts_of, wrong
+from hub.tables.secrets import secret_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,16 +238,10 @@ def _sign_in_origin(document: Document, url: str, at: str) -> str:
 def _client_secret(
     document: Document, path: TablePath, env: Mapping[str, str], read: Callable[[Path], bytes]
 ) -> bytes | None:
-    if env.get("HUB_SIGN_IN_SECRET"):
-        secret, at = env["HUB_SIGN_IN_SECRET"].encode(errors="surrogateescape"), "HUB_SIGN_IN_SECRET"
-    elif "client_secret_file" in document.get(path):
-        at = document.at((*path, "client_secret_file"))
-        try:
-            secret = read(document.beside(document.text(path, "client_secret_file"))).strip()
-        except SettingsError as error:
-            raise SettingsError(f"{at}: {error}") from None
-    else:
+    found = secret_of(document, env, read, "HUB_SIGN_IN_SECRET", path, "client_secret_file")
+    if found is None:
         return None
+    secret, at = found
     if not re.fullmatch(rb"[ -~]+", secret):
         raise SettingsError(f"{at}: the client's secret is empty, or has other characters than ASCII's printable ones")
     return secret

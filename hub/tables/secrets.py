@@ -4,10 +4,30 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from hub.tables.document import Document, SettingsError
+from hub.tables.document import Document, SettingsError, TablePath
 
 SECRET_BYTES_MIN: Final = 32
 HOW_TO_MAKE_ONE: Final = "export HUB_TOKEN_SECRET=$(openssl rand -hex 32)"
+
+
+def secret_of(
+    document: Document, env: Mapping[str, str], read: Callable[[Path], bytes], variable: str, path: TablePath, key: str
+) -> tuple[bytes, str] | None:
+    """
+    What a variable holds, else the file that `key` of the table at `path` names; and where that was found. None: neither.
+
+    Raises:
+        SettingsError: the file can't be read.
+    """
+    if env.get(variable):
+        return env[variable].encode(errors="surrogateescape"), variable
+    if key not in document.get(path):
+        return None
+    at, file = document.at((*path, key)), document.beside(document.text(path, key))
+    try:
+        return read(file).strip(), f"{at} ({file})"
+    except SettingsError as error:
+        raise SettingsError(f"{at}: {error}") from None
 
 
 def take_secret(
@@ -18,18 +38,10 @@ def take_secret(
     sources: dict[str, str],
 ) -> None:
     """The secret of the environment, else of the file that the configuration names; too short a one is refused."""
-    if env.get("HUB_TOKEN_SECRET"):
-        secret, at = env["HUB_TOKEN_SECRET"].encode(errors="surrogateescape"), "HUB_TOKEN_SECRET"
-    elif "token_secret_file" in document.values:
-        at = document.at(("token_secret_file",))
-        path = document.beside(document.text((), "token_secret_file"))
-        try:
-            secret = read(path).strip()
-        except SettingsError as error:
-            raise SettingsError(f"{at}: {error}") from None
-        at = f"{at} ({path})"
-    else:
+    found = secret_of(document, env, read, "HUB_TOKEN_SECRET", (), "token_secret_file")
+    if found is None:
         return
+    secret, at = found
     if len(secret) < SECRET_BYTES_MIN:
         raise SettingsError(
             f"{at}: the token secret has {len(secret)} bytes; at least {SECRET_BYTES_MIN} are needed; "
@@ -46,18 +58,10 @@ def take_ledger_keys(
     sources: dict[str, str],
 ) -> None:
     """`HUB_LEDGER_KEY`, else the lines of the file that the configuration names: the first is today's key."""
-    if env.get("HUB_LEDGER_KEY"):
-        keys, at = env["HUB_LEDGER_KEY"].encode(errors="surrogateescape").split(), "HUB_LEDGER_KEY"
-    elif "ledger_key_file" in document.values:
-        at = document.at(("ledger_key_file",))
-        path = document.beside(document.text((), "ledger_key_file"))
-        try:
-            keys = read(path).split()
-        except SettingsError as error:
-            raise SettingsError(f"{at}: {error}") from None
-        at = f"{at} ({path})"
-    else:
+    found = secret_of(document, env, read, "HUB_LEDGER_KEY", (), "ledger_key_file")
+    if found is None:
         return
+    keys, at = found[0].split(), found[1]
     if not keys or any(len(key) < SECRET_BYTES_MIN for key in keys):
         shortest = min(map(len, keys), default=0)
         raise SettingsError(f"{at}: a ledger key has {shortest} bytes; at least {SECRET_BYTES_MIN} are needed")
