@@ -230,7 +230,8 @@ def _person(args: argparse.Namespace, settings: Settings) -> PersonSettings:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from hub.doctor import Finding, examine
+    from hub.doctor import examine
+    from hub.findings import Finding
 
     try:
         settings = settings_of(args)

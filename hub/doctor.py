@@ -1,36 +1,32 @@
 """
 `hub doctor`: looks at everything that a hub needs before somebody depends on it, and says in a line each what it found.
 
-    examine(settings)     the findings, one after another
-    Finding               ok, warn or fail; what was looked at; what was found, and what helps
+    examine(settings)     the findings (`hub.findings`), one after another
 
-Nothing is changed and nothing is started. Each check is independent: one that can't be made is a finding, too.
+What stands around a hub is looked at in `hub.surroundings`; here are the machine and the store. Nothing is changed and
+nothing is started. Each check is independent: one that can't be made is a finding, too.
 """
 
 import asyncio
 import ipaddress
-import os
 import resource
 import shutil
 import ssl
-import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from hub.channels.delivery import make_channels
-from hub.edge.openid import require_extra
-from hub.settings import HOW_TO_MAKE_ONE, Settings, SettingsError, parse_address
+from hub import surroundings
+from hub.findings import Finding, Level, free_bytes, gib, private_folder
+from hub.settings import Settings, parse_address
 from hub.store.access import KEY, NEEDED, SOMETIMES, TOO_MUCH, sample
 from hub.store.connection import Endpoint, ReplyError, Unavailable, Unknown, ask_once, command
 from hub.store.embedded import VERSION_MIN, EmbeddedError, engine_version, find_engine
 from hub.store.topology import Address, Primaries
 
-Level = Literal["ok", "warn", "fail"]
 CLOCK_WARN_MS: Final = 500
 CLOCK_FAIL_MS: Final = 5_000
 DISK_FREE_BYTES_MIN: Final = 1 << 30
@@ -41,28 +37,23 @@ _SENTINEL_TIMEOUT_S: Final = 1.5
 _START_S: Final = 2.0  # somebody is waiting for the report
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report; `fail` makes the program end with 1."""
-
-    level: Level
-    subject: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.level:<4}  {self.subject:<11} {self.text}"
-
-
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Every finding, in an order that a person reads well; those of the store last, since they may take seconds."""
+    for finding in _python():
+        yield finding
+    async for finding in surroundings.identity(settings):
+        yield finding
     for checked in (
-        _python(),
-        _identity(settings),
-        _connectors(settings),
-        _files(settings),
-        _network(settings),
-        _machine(settings),
+        surroundings.secret_files(settings),
+        surroundings.ledger_key(settings),
+        surroundings.connectors(settings),
+        _data_dir(settings.data_dir) if settings.redis_url is None else (),
     ):
+        for finding in checked:
+            yield finding
+    async for finding in surroundings.files(settings):
+        yield finding
+    for checked in (_network(settings), _machine(settings)):
         for finding in checked:
             yield finding
     async for finding in _store(settings):
@@ -81,72 +72,11 @@ def _python() -> Iterator[Finding]:
         yield Finding("warn", "loop", "uvloop isn't installed: asyncio's own loop serves less; `pip install uvloop`")
 
 
-def _connectors(settings: Settings) -> Iterator[Finding]:
-    """Those that the hub delivers for."""
-    try:
-        channels = make_channels(settings)
-    except SettingsError as error:
-        yield Finding("fail", "connectors", str(error))
-        return
-    for name, one in channels.items():
-        if settings.public_url:
-            yield Finding("ok", "connector", f"{name} by {one.adapter}, reached at {one.place.url}")
-        else:
-            yield Finding(
-                "warn", "connector", f"{name} by {one.adapter}: without public_url its provider can't open files"
-            )
-
-
-def _identity(settings: Settings) -> Iterator[Finding]:
-    if settings.token_secret is not None:
-        yield Finding("ok", "secret", f"set, {len(settings.token_secret)} bytes ({settings.source('token_secret')})")
-    elif settings.issuers:
-        yield Finding("ok", "secret", "unset; tokens come from the configured issuers alone")
-    else:
-        yield Finding("fail", "secret", f"neither a secret nor an issuer is configured: {HOW_TO_MAKE_ONE}")
-    for issuer in settings.issuers:
-        if issuer.jwks_file is not None and not os.access(issuer.jwks_file, os.R_OK):
-            yield Finding("fail", "issuer", f"{issuer.issuer}: {issuer.jwks_file} can't be read")
-        elif (issuer.jwks_url or "").startswith("http://"):
-            yield Finding("warn", "issuer", f"{issuer.issuer}: its keys come unprotected; use https://")
-        else:
-            yield Finding("ok", "issuer", issuer.issuer)
-    if settings.sign_in is not None:
-        try:
-            require_extra(settings)
-            yield Finding("ok", "sign-in", f"{settings.sign_in.client_id} at {settings.sign_in.issuer}")
-        except SettingsError as error:
-            yield Finding("fail", "sign-in", str(error))
-
-
-def _files(settings: Settings) -> Iterator[Finding]:
-    if settings.token_secret_file is not None:
-        yield from _secret_file(settings.token_secret_file)
-    if settings.redis_url is None:
-        yield from _data_dir(settings.data_dir)
-
-
-def _secret_file(path: Path) -> Iterator[Finding]:
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        yield Finding("fail", "secret file", f"{path} can be read by others (mode {mode:o}): chmod 600 {path}")
-    else:
-        yield Finding("ok", "secret file", f"{path} is ours alone (mode {mode:o})")
-
-
 def _data_dir(path: Path) -> Iterator[Finding]:
-    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        yield Finding("fail", "data dir", f"{path} can't be written: {nearest} isn't a folder of ours")
-        return
-    mode = stat.S_IMODE(nearest.stat().st_mode)
-    if nearest == path and mode & 0o002:
-        yield Finding("fail", "data dir", f"{path} can be written by everybody (mode {mode:o}): chmod 700 {path}")
-    else:
-        yield Finding("ok", "data dir", f"{path}" + ("" if path.exists() else " (will be made)"))
-    free = shutil.disk_usage(nearest).free
+    yield private_folder("data dir", path)
+    free = free_bytes(path)
     level: Level = "ok" if free >= DISK_FREE_BYTES_MIN else "warn"
-    yield Finding(level, "disk", f"{free / (1 << 30):.1f} GiB free for the embedded store")
+    yield Finding(level, "disk", f"{gib(free)} free for the embedded store")
 
 
 def _network(settings: Settings) -> Iterator[Finding]:

@@ -74,7 +74,8 @@ def prometheus_config(targets: Mapping[str, str]) -> dict[str, Any]:
     """Prometheus's configuration for hubs by name and metrics address; JSON of it is YAML, too."""
     scraped = [{"targets": [address], "labels": {"node": name}} for name, address in targets.items()]
     every = {"scrape_interval": f"{SCRAPE_S}s", "scrape_timeout": f"{SCRAPE_S}s"}
-    return {"global": every, "scrape_configs": [{"job_name": "hub", "static_configs": scraped}]}
+    scrape = [{"job_name": "hub", "static_configs": scraped}]
+    return {"global": every, "rule_files": [str(FILES / "alerts.yml")], "scrape_configs": scrape}
 
 
 def grafana_variables(folder: Path, port: int, prometheus: str) -> dict[str, str]:
@@ -376,7 +377,11 @@ async def _report(
     finally:
         checking.cancel()
     print(table(dashboard(), found))
-    print("every expression has data" if whole else f"without data after {CHECK_S:g} s: see the lines with 0 series")
+    print(
+        "every expression has data that needs no connector and no refusal"
+        if whole
+        else f"without data after {CHECK_S:g} s: see the lines with 0 series"
+    )
     return 0 if whole else 1
 
 

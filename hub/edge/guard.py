@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from hub.domain.errors import Refused
+from hub.edge.answers import refusal
 from hub.edge.proxies import network
 from hub.edge.socket import Door
-from hub.protocol.encode import encode_error
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 FREE: Final = frozenset({"/healthz", "/readyz"})  # whoever asks these decides whether this node is used at all
@@ -33,25 +32,9 @@ def guarded(app: App, door: Door) -> App:
             now = asyncio.get_running_loop().time()
             over = door.parts.quotas.first_over((("http_per_address_per_s", network(address)),), now)
             if over is not None:
-                await _refuse(send, over.refused("Too many requests from this address."), over.retry_ms)
+                refused = over.refused("Too many requests from this address.")
+                await refusal(refused, {"connection": "close"})(scope, receive, send)
                 return
         await app(scope, receive, send)
 
     return guard
-
-
-async def _refuse(send: Any, refused: Refused, retry_ms: int) -> None:
-    body = encode_error(None, refused)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"retry-after", retry_after(retry_ms).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": 429, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def retry_after(retry_ms: int) -> str:
-    """Whole seconds, at least one (RFC 9110, section 10.2.3)."""
-    return str(max(1, -(-retry_ms // 1000)))

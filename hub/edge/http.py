@@ -30,10 +30,10 @@ from hub.edge.files import file_routes
 from hub.edge.outbox import delivery_metrics, outbox_handlers
 from hub.edge.pages import page_routes
 from hub.edge.parts import Parts
+from hub.edge.record_metrics import record_metrics
 from hub.edge.sign_in import sign_in_routes
 from hub.fanout.node import Node
 from hub.metrics import Meter
-from hub.protocol.encode import encode_error
 from hub.protocol.fields import Id
 from hub.protocol.platform import decode_events
 from hub.service.conversations import Conversations
@@ -268,6 +268,7 @@ class _Figures:
         yield _refusals(self.parts.quotas.refused)
         yield from _distributions(node)
         yield from delivery_metrics(self.parts.delivery)
+        yield from record_metrics(node.records)
 
     def _gauges(self, node: Node) -> Iterator[Metric]:
         sockets = GaugeMetricFamily("hub_sockets", "Open sockets by endpoint.", labels=["endpoint"])
@@ -388,7 +389,7 @@ async def _not_found(request: Request, exc: Exception) -> Response:
     """Routes that aren't there, and methods they don't have."""
     status = exc.status_code if isinstance(exc, HTTPException) else 404
     refused = Refused("schema_invalid", "There is no such route.", {"path": request.url.path[:256]})
-    return Response(encode_error(None, refused), status, media_type="application/json")
+    return refusal(refused, status=status)
 
 
 def make_http(parts: Parts) -> Starlette:

@@ -121,6 +121,10 @@ class OpenId:
         """Where the provider sends browsers back to; must be registered there."""
         return self._settings.public_url + CALLBACK
 
+    async def reach(self) -> None:
+        """Ask for the provider's metadata and check it, unless that was done lately."""
+        await self._provider()
+
     async def request(self, *, state: str, nonce: str, verifier: str) -> str:
         """The address of the provider's page for one sign-in (Core 1.0, section 3.1.2.1; RFC 7636, section 4.3)."""
         provider = await self._provider()

@@ -23,18 +23,16 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from hub.domain.errors import Refused
+from hub.edge.answers import json_answer, refusal
 from hub.edge.auth import issue_token
 from hub.edge.parts import Parts
 from hub.edge.proxies import network
 from hub.edge.socket import allowed_origin
-from hub.protocol.close import HTTP_STATUS
-from hub.protocol.encode import encode_error
 from hub.protocol.fields import OptionalLabel
 from hub.service.ids import new_secret
 
@@ -197,7 +195,7 @@ class Pages:
             known = msgspec.json.decode(content, type=Personas)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return _not_found(request)
-        return _answer(msgspec.json.encode(known))
+        return json_answer(msgspec.to_builtins(known))
 
     async def guests(self, request: Request) -> Response:
         """`POST /v1/guests`: an anonymous customer's token, bound to a conversation that is only theirs."""
@@ -207,17 +205,17 @@ class Pages:
         if not org or settings.token_secret is None:
             return _not_found(request)
         if origin is not None and not allowed_origin(origin, request.headers.get("host", ""), settings.origins):
-            return _refusal(Refused("not_permitted", "This Origin may not ask."))
+            return refusal(Refused("not_permitted", "This Origin may not ask."))
         cors = {} if origin is None else {"access-control-allow-origin": origin, "vary": "origin"}
         if request.method == "OPTIONS":
             allowed = {"access-control-allow-methods": "POST", "access-control-allow-headers": "content-type"}
             return Response(status_code=204, headers={**cors, **allowed, "access-control-max-age": "600"})
         try:
-            return _answer(await self._guest(request, org, settings.token_secret), cors)
+            return json_answer(await self._guest(request, org, settings.token_secret), headers=cors)
         except Refused as refused:
-            return _refusal(refused, cors)
+            return refusal(refused, cors)
 
-    async def _guest(self, request: Request, org: str, secret: bytes) -> bytes:
+    async def _guest(self, request: Request, org: str, secret: bytes) -> dict[str, object]:
         wanted = await _guest_request(request)
         address = request.client.host if request.client is not None else ""
         retry_ms = self.guest_limit.take(network(address), asyncio.get_running_loop().time())
@@ -240,8 +238,7 @@ class Pages:
             )
         except ValueError as error:
             raise Refused("schema_invalid", f"That name can't be used: {error}", {"path": "name"}) from None
-        answer = {"token": token, "conversation_id": conversation_id, "expires_at": now_ms + GUEST_TTL_MS}
-        return orjson.dumps(answer)
+        return {"token": token, "conversation_id": conversation_id, "expires_at": now_ms + GUEST_TTL_MS}
 
 
 async def _guest_request(request: Request) -> GuestRequest:
@@ -258,19 +255,9 @@ async def _guest_request(request: Request) -> GuestRequest:
         raise Refused("schema_invalid", 'Expected {"name": "..."} or nothing.', {"path": "$"}) from None
 
 
-def _answer(body: bytes, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(body, media_type="application/json", headers={"cache-control": "no-store", **(headers or {})})
-
-
-def _refusal(refused: Refused, headers: Mapping[str, str] | None = None) -> Response:
-    sent = {"cache-control": "no-store", **(headers or {})}
-    body = encode_error(None, refused)
-    return Response(body, HTTP_STATUS[refused.code], media_type="application/json", headers=sent)
-
-
 def _not_found(request: Request) -> Response:
     refused = Refused("schema_invalid", "There is no such route.", {"path": request.url.path[:256]})
-    return Response(encode_error(None, refused), 404, media_type="application/json")
+    return refusal(refused, status=404)
 
 
 def page_routes(parts: Parts) -> list[Route]:

@@ -27,14 +27,13 @@ from starlette.routing import Route
 
 from hub.domain.errors import Refused
 from hub.domain.grants import Person
-from hub.edge.answers import json_answer
+from hub.edge.answers import json_answer, refusal, refusal_headers
 from hub.edge.browser import SESSION_COOKIE, check_own_page, cookie_name, signed_in
 from hub.edge.openid import CALLBACK, CODE_CHARS_MAX, OpenId, SignInFailed, error_word
 from hub.edge.pages import PAGE_HEADERS, AddressLimit
 from hub.edge.parts import Parts
 from hub.edge.proxies import network
 from hub.protocol.close import HTTP_STATUS
-from hub.protocol.encode import encode_error
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +72,8 @@ class SignIn:
         if to not in PAGES:
             raise SignInFailed("schema_invalid", f"One can sign in to {' or '.join(PAGES)} only.")
         address = network(request.client.host) if request.client is not None else ""
-        if self.limit.take(address, asyncio.get_running_loop().time()):
-            raise SignInFailed("rate_limited", "Too many sign-ins from this network; wait a moment.", 429)
+        if retry_ms := self.limit.take(address, asyncio.get_running_loop().time()):
+            raise Refused("rate_limited", "Too many sign-ins from this network; wait a moment.", {"retry_ms": retry_ms})
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         location = await self.openid.request(state=state, nonce=nonce, verifier=verifier)
         kept = msgspec.json.encode(Begun(nonce, verifier, to))
@@ -165,19 +164,20 @@ def _shown(handler: Handler) -> Handler:
             log.warning("sign-in failed: %s", failed.code)
             return _page(failed)
         except Refused as refused:
-            return _page(SignInFailed(refused.code, refused.message, HTTP_STATUS[refused.code]))
+            return _page(SignInFailed(refused.code, refused.message, HTTP_STATUS[refused.code]), refused)
 
     return shown
 
 
-def _page(failed: SignInFailed) -> Response:
+def _page(failed: SignInFailed, refused: Refused | None = None) -> Response:
     message, code = html.escape(failed.message), html.escape(failed.code)
     body = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Not signed in</title><main><h1>Not signed in</h1><p>{message}</p><p><code>{code}</code></p>"
         '<p><a href="/">Back to the start</a></p></main></html>'
     )
-    return Response(body, failed.status, media_type="text/html", headers={**PAGE_HEADERS, **NO_STORE})
+    headers = {**PAGE_HEADERS, **NO_STORE, **refusal_headers(failed.status, refused)}
+    return Response(body, failed.status, media_type="text/html", headers=headers)
 
 
 def _guarded(handler: Handler) -> Handler:
@@ -187,8 +187,7 @@ def _guarded(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except Refused as refused:
-            body = encode_error(None, refused)
-            return Response(body, HTTP_STATUS[refused.code], media_type="application/json", headers=NO_STORE)
+            return refusal(refused, NO_STORE)
 
     return guarded
 

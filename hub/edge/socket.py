@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from hub.domain.errors import Refused
 from hub.edge.agent import AgentSession
+from hub.edge.answers import refusal_headers
 from hub.edge.connector import ConnectorSession
 from hub.edge.customer import CustomerSession
 from hub.edge.parts import Parts
@@ -75,6 +76,11 @@ class Denied(NamedTuple):
     def body(self) -> bytes:
         """What both drivers answer, as `application/json`."""
         return encode_error(None, self.refused)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What both send beside it."""
+        return {"content-type": "application/json", **refusal_headers(self.status, self.refused)}
 
 
 class Door:
@@ -276,6 +282,6 @@ def allowed_origin(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
 
 
 async def _deny(send: Send, denied: Denied) -> None:
-    headers = [(b"content-type", b"application/json")]
+    headers = [(name.encode(), value.encode()) for name, value in denied.headers.items()]
     await send({"type": "websocket.http.response.start", "status": denied.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": denied.body})

@@ -327,9 +327,9 @@ def _acceptance(asked: Asked, more: list[tuple[bytes, bytes]]) -> bytes:
 
 def _denial(denied: Denied) -> bytes:
     """The refusal of a handshake that kept the rules."""
-    body = denied.body
+    body, headers = denied.body, "".join(f"{name}: {value}\r\n" for name, value in denied.headers.items())
     head = (
-        f"HTTP/1.1 {denied.status} {HTTPStatus(denied.status).phrase}\r\ncontent-type: application/json\r\n"
+        f"HTTP/1.1 {denied.status} {HTTPStatus(denied.status).phrase}\r\n{headers}"
         f"Date: {formatdate(usegmt=True)}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

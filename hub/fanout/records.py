@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -47,20 +48,33 @@ class Records:
         self.ledger = Ledger(node.store, node.settings.ledger, node.settings.ledger_entries_max)
         self.erasures = Erasures(node.store, node.settings.ledger.first)
         self.on_erased: list[Forget] = []
+        self.seals = 0  # made here
+        self.erasures_done = 0  # carried through here
+        self.erased: Counter[str] = Counter({"retention": 0, "customer": 0})  # conversations erased here, by the reason
         self._walks: dict[int, _Walk] = {}
         self._tidied = 0
+        self._sealed_s = time.monotonic()  # when all was sealed, or, before that, when it became this node's turn
 
     # -- the ledger --------------------------------------------------------------------------------------------------
 
     async def seal(self) -> None:
         """Seal the ledger, where that is this node's turn; the log has what was sealed, outside of the store."""
         if not self.node.prefers(0):
+            self._sealed_s = time.monotonic()
             return
+        began = time.monotonic()
         made = await self.ledger.seal()
+        self._sealed_s = began
         if made is not None:
+            self.seals += 1
             log.info("the ledger is sealed: %s", made)
         self._tidied = (self._tidied + 1) % PARTITIONS
         await self.ledger.tidy(self._tidied)
+
+    @property
+    def seal_age_s(self) -> float | None:
+        """How old the oldest line can be that no seal covers yet, in seconds; None where sealing is another node's turn."""
+        return time.monotonic() - self._sealed_s if self.node.prefers(0) else None
 
     # -- retention ---------------------------------------------------------------------------------------------------
 
@@ -118,6 +132,7 @@ class Records:
             log.warning("what a conversation has outside the store can't be erased: %s", error.strerror or type(error))
             return False
         await self.node.store.erase(org, conversation_id, why=why, forget=forget)
+        self.erased[why] += 1
         if org in self.node.orgs:
             self.node.orgs[org].board.drop(conversation_id)
         return True
@@ -154,6 +169,7 @@ class Records:
             one = await self.erasures.get(id)
         if one is not None and one.state == CLEANING:
             await self._clean(one)
+            self.erasures_done += 1
             log.info("erasure %s is done: %d conversations", id, one.conversations)
             return True
         return False

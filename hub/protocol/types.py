@@ -306,6 +306,10 @@ class ConversationEndedData(TypedDict):
     reason: str | None
 
 
+class CustomerEndedData(TypedDict):
+    """The conversation is over; why is not the customer's business."""
+
+
 TakeoverCompletedData = TypedDict(
     "TakeoverCompletedData", {"takeover_id": str, "from": list[str], "to": str, "owner_epoch": int}
 )
@@ -811,7 +815,7 @@ ENDPOINT_EVENTS: MappingProxyType[str, dict[str, EventShape]] = MappingProxyType
             "message.receipt": EventShape(MessageReceiptData, cursor=True),
             "typing": EventShape(TypingShown),
             "sender.changed": EventShape(SenderChangedData),
-            "conversation.ended": EventShape(ConversationEndedData, cursor=True),
+            "conversation.ended": EventShape(CustomerEndedData, cursor=True),
         },
     }
 )

@@ -60,6 +60,14 @@ class BucketBlobs:
         # Its own text may hold the request, with its headers.
         return OSError(f"the bucket refused or didn't answer ({type(error).__name__})")
 
+    async def reach(self) -> None:
+        """Look whether it is there and may be listed, as forgetting needs; nothing changes."""
+        try:
+            async for _ in self._obstore.list(self._store, "reach/"):
+                break
+        except self._error as error:
+            raise self._failed(error) from error
+
     async def put(self, org: str, conversation_id: str, file_id: str, source: Path) -> None:
         """Upload a local file; in parts where it is large."""
         try:

@@ -16,40 +16,14 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.browser.conftest import Visits
 from tests.support.centre import Centre
-from tests.support.processes import CONFIG, HubProcess, free_port
+from tests.support.identity import ORG, sign_in_config
+from tests.support.processes import HubProcess, free_port
 
-ORG = "acme"
 PEOPLE = [
     {"sub": "ana", "name": "Ana Ortiz", "groups": ["staff", "cc-supervisors"]},
     {"sub": "max", "name": "Max Weber", "groups": ["cc-agents"]},
     {"sub": "guest", "name": "A Guest", "groups": ["staff"]},
 ]
-RULES = """
-[[issuers]]
-issuer = "ISSUER"
-jwks_url = "ISSUER/jwks"
-org = "acme"
-
-[[issuers.grants]]
-claim = "groups"
-value = "cc-supervisors"
-role = "supervisor"
-permissions = ["view", "monitor", "takeover", "history"]
-queues = ["*"]
-divisions = ["*"]
-
-[[issuers.grants]]
-claim = "groups"
-value = "cc-agents"
-role = "agent"
-queues = ["*"]
-divisions = ["*"]
-
-[sign_in]
-issuer = "ISSUER"
-client_id = "console"
-public_url = "PUBLIC"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +58,7 @@ def _answers(address: str) -> bool:
 def office(issuer: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     """A hub whose people sign in with that provider."""
     hub = HubProcess(tmp_path_factory.mktemp("office"), environment={"HUB_SIGN_IN_SECRET": "any-secret"})
-    hub.config.write_text(CONFIG + RULES.replace("ISSUER", issuer).replace("PUBLIC", hub.url))
+    hub.config.write_text(sign_in_config(issuer, hub.url, keys="jwks"))
     hub.start()
     yield hub
     hub.kill()

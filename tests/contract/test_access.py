@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from hub.doctor import Finding, examine
+from hub.doctor import examine
+from hub.findings import Finding
 from hub.settings import Settings
 from hub.store.access import NEEDED, SOMETIMES, TOO_MUCH, acl_file, rules, sample
 from hub.store.connection import Unavailable

@@ -4,29 +4,19 @@ import os
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from hub.service.files import Blobs
 from hub.settings import FilesSettings
 from hub.store.bucket import BucketBlobs, MissingExtra
 from hub.store.file_folder import INCOMING, LEFT_OVER_S, FolderBlobs, make_incoming
+from tests.support.bucket import BUCKET, bucket_settings
 
 FILE, OTHER = "fil_00" + "a" * 20, "fil_00" + "b" * 20
 LARGE = os.urandom(6_000_000)  # more than the one part that a bucket takes at once
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """An S3 server on the loopback, with nothing in it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -34,17 +24,12 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """An empty place."""
     if request.param == "folder":
         return FolderBlobs(tmp_path / "kept")
-    return bucket(request.getfixturevalue("endpoint"), monkeypatch)
+    return bucket(request.getfixturevalue("s3_endpoint"), monkeypatch)
 
 
-def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch, name: str = "files") -> BucketBlobs:
-    """A bucket of that name, made where it isn't there."""
-    import httpx
-
-    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(variable, "test")
-    httpx.put(f"{endpoint}/files", trust_env=False, headers={"host": "s3.amazonaws.com"})
-    return BucketBlobs(FilesSettings(s3_bucket=name, s3_endpoint=endpoint, s3_region="us-east-1"))
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch, name: str = BUCKET) -> BucketBlobs:
+    """The blobs of a bucket of that name."""
+    return BucketBlobs(bucket_settings(endpoint, monkeypatch, name))
 
 
 async def put(blobs: Blobs, folder: Path, conversation: str, file_id: str, content: bytes) -> None:
@@ -92,13 +77,16 @@ async def test_forgetting_takes_one_conversation(blobs: Blobs, tmp_path: Path) -
         assert await content(await blobs.open("acme", conversation, OTHER)) == conversation.encode()
 
 
-async def test_a_bucket_that_is_not_there(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bucket_that_is_not_there(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call is an `OSError` that names no request, and soon."""
-    missing = bucket(endpoint, monkeypatch, "elsewhere")
+    missing = bucket(s3_endpoint, monkeypatch, "elsewhere")
     with pytest.raises(OSError, match="the bucket refused"):
         await put(missing, tmp_path, "cnv_1", FILE, b"x")
     with pytest.raises(OSError, match="the bucket refused"):
         await missing.forget("acme", "cnv_1")
+    with pytest.raises(OSError, match="the bucket refused"):
+        await missing.reach()
+    await bucket(s3_endpoint, monkeypatch).reach()
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

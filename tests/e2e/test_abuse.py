@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.support.centre import Centre
 from tests.support.own_delay import own_delay
 from tests.support.processes import CONFIG, HubProcess, StoreProcess
+from tests.support.refusals import asked_for
 from tests.support.socket import HubError, eventually
 
 STALLED = int(os.environ.get("SOAK_STALLED", "120"))
@@ -298,6 +299,7 @@ async def test_handshakes_of_an_address(tight: Centre) -> None:
     wanted = "handshakes_per_address_per_s"
     response = (await shut_out(tight, "127.0.0.6")).response
     assert response.status_code == 429
+    assert asked_for(429, response.headers)
     error = json.loads(bytes(response.body or b""))["error"]
     assert (error["code"], error["retryable"], error["details"]["limit"]) == ("rate_limited", True, wanted)
     assert error["details"]["retry_ms"] > 0
@@ -421,7 +423,7 @@ async def test_requests_of_a_token(tight: Centre) -> None:
     assert answers[0].status_code == 200
     last = answers[-1]
     assert (last.status_code, last.json()["error"]["details"]["limit"]) == (429, "http_per_token_per_s")
-    assert int(last.headers["retry-after"]) >= 1
+    assert asked_for(429, last.headers)
     assert (await tight.get("/v1/conversations", bearer=tight.token("bo"))).status_code == 200
 
 

@@ -2,15 +2,20 @@
 
 import json
 import re
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import yaml  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
 
 from clients.load.dashboard import DASHBOARD, FILES, Shown, as_asked, shown_by
 from tests.support.centre import Centre
-from tests.support.processes import ROOT
+from tests.support.fixtures import running
+from tests.support.processes import ROOT, HubProcess, free_port
+from tests.support.provider import new_secret, open_config, open_table
 
 BOARD: dict[str, Any] = json.loads(DASHBOARD.read_text())
 PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
@@ -28,6 +33,10 @@ WANTED = {
     *("hub_board_changes_total", "hub_resets_total", "hub_slow_readers_total", "hub_follow_age_seconds"),
     *("hub_follow_lag_seconds", "hub_script_seconds", "hub_pipeline_calls", "hub_sockets", "hub_monitors"),
     *("hub_store_ok", "hub_store_durable", "hub_store_vouched", "hub_nodes", "hub_takeovers_total"),
+    *("hub_refused_total", "hub_ledger_seal_age_seconds", "hub_ledger_seals_total", "hub_erasures_total"),
+    *("hub_erased_conversations_total", "hub_outbound_waiting", "hub_outbound_dead_letters"),
+    *("hub_outbound_endpoints_open", "hub_outbound_sent_total", "hub_outbound_retried_total"),
+    "hub_outbound_failed_total",
 }
 
 
@@ -57,9 +66,21 @@ async def exposed(centre: Centre) -> tuple[set[str], set[str]]:
     return {sample.name for sample in samples}, {label for sample in samples for label in sample.labels}
 
 
-async def test_the_hub_exposes_what_is_shown(centre: Centre) -> None:
-    """Every metric of every expression, and every label but the target's, is in `/metrics` once there was traffic."""
+@pytest_asyncio.fixture
+async def busy(tmp_path: Path) -> AsyncIterator[Centre]:
+    """An organization on a hub that has a connector, and allows a session one view."""
+    table = open_table("shop", "acme", f"http://127.0.0.1:{free_port()}/hook", new_secret())
+    config = open_config(table, limits="subscriptions_per_session = 1\n")
+    async with running(HubProcess(tmp_path / "hub", config=config)) as centre:
+        yield centre
+
+
+async def test_the_hub_exposes_what_is_shown(busy: Centre) -> None:
+    """Every metric of every expression, and every label but the target's, is in `/metrics` once something of each happened."""
+    centre = busy
     ana, story = await centre.supervisor("ana"), await centre.story()
+    await ana.command("view.subscribe", view="interactions")
+    await ana.refused("rate_limited", "view.subscribe", view="queues")
     await story.monitored_by(ana)
     for number in range(40):  # scripts are sampled
         await story.customer_says(f"{number}")
@@ -70,13 +91,25 @@ async def test_the_hub_exposes_what_is_shown(centre: Centre) -> None:
 
 
 def test_what_must_be_seen_is_shown() -> None:
-    """Lag, deliveries, merges, resets, slow readers, ages, scripts, pipelines, sockets, monitors, the store: by node."""
+    """Lag, deliveries, merges, resets, ages, scripts, sockets, monitors, the store, refusals, providers, records: by node."""
     shown = {metric_of(name) for one in SHOWN for name in names_in(one.expression)}
     assert shown >= WANTED
     for name in WANTED - {"hub_nodes"}:
         assert any("by (node" in one.expression for one in SHOWN if name in map(metric_of, names_in(one.expression))), (
             name
         )
+
+
+def names_of_alerts() -> set[str]:
+    """The metrics of all rules."""
+    (group,) = yaml.safe_load((FILES / "alerts.yml").read_text())["groups"]
+    return {metric_of(name) for rule in group["rules"] for name in names_in(rule["expr"])}
+
+
+def test_alerts_are_about_what_is_shown() -> None:
+    """Whoever is told of something finds it on the dashboard, so its metrics are ones that a hub exposes."""
+    assert len(names_of_alerts()) >= 3
+    assert names_of_alerts() <= {metric_of(name) for one in SHOWN for name in names_in(one.expression)}
 
 
 def test_what_is_shown_is_explained() -> None:

@@ -201,8 +201,30 @@ async def no_row(view: View, conversation: str) -> None:
     await view.socket.until(lambda: conversation not in view.rows, wanted="no row")
 
 
+ANYTHING = {"conversation_id", "cursor", "at", "monitor_id", "duration_ms", "action_id", "subscription"}
+
+
+def same_but_for_ids(event: Json) -> Json:
+    """The event with the type alone of what differs from one time to the next."""
+    found: Json = {key: type(value).__name__ if key in ANYTHING else value for key, value in event.items()}
+    return found | {"data": same_but_for_ids(event["data"])} if "data" in event else found
+
+
+def as_documented(endpoint: str, event: Json, removed: str = "") -> bool:
+    """True where the samples of the endpoint have this very frame, its ids aside; `removed`: what the sample's `cnv_1` is."""
+    samples = [
+        json.loads(one["frame"]) for one in json.loads((ROOT / "tests" / "frames" / f"{endpoint}.json").read_text())
+    ]
+    own = json.loads(json.dumps(event).replace(f'["{removed}"]', '["cnv_1"]')) if removed else event
+    return same_but_for_ids(own) in [same_but_for_ids(one) for one in samples if one.get("event") == event["event"]]
+
+
 async def test_everybody_is_told_before_it_is_gone(place: Place) -> None:
-    """Agent, customer, platform and monitor are told of the end; views of both nodes lose the row; then it is unknown."""
+    """
+    Agent, customer, platform and monitor are told of the end, as documented; views of both nodes lose the row.
+
+    Then it is unknown.
+    """
     centre = place.centre
     platform = await centre.connector()
     ana, bo = await centre.supervisor("ana"), await centre.supervisor("bo", node=1)
@@ -213,13 +235,20 @@ async def test_everybody_is_told_before_it_is_gone(place: Place) -> None:
     await story.monitored_by(ana)
     asked = await place.admin("POST", "/v1/erasures", json={"customer_id": CUSTOMER})
     assert (asked["conversations"], asked["state"]) == (1, "running")
-    await agent.expect("conversation.ended", story.id, reason="erased")
-    await dana.expect("conversation.ended", story.id)
-    await ana.expect("monitor.ended", story.id, reason="conversation_ended")
-    assert ana.of(story.id, "conversation.ended")
-    await platform.carry_out("conversation.ended", story.id, reason="erased")
+    told = [
+        ("agent", await agent.expect("conversation.ended", story.id, reason="erased")),
+        ("customer", await dana.expect("conversation.ended", story.id)),
+        ("supervisor", await ana.expect("monitor.ended", story.id, reason="conversation_ended")),
+        *(("supervisor", event) for event in ana.of(story.id, "conversation.ended")),
+        ("connector", await platform.carry_out("conversation.ended", story.id, reason="erased")),
+    ]
+    assert [endpoint for endpoint, event in told if as_documented(endpoint, event)] == [
+        *("agent", "customer", "supervisor", "supervisor", "connector"),
+    ], told
     for view in views:
         await no_row(view, story.id)
+    [gone] = [one for one in ana.events if one["event"] == "view.changed" and one["data"]["removed"] == [story.id]]
+    assert as_documented("supervisor", gone, story.id), gone
     assert (await place.finished(asked["erasure_id"]))["erased"] == 1
     assert [event for event in agent.events if event["event"].startswith("wrapup.")] == []
     await agent.refused(

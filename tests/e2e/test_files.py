@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -251,6 +252,7 @@ async def test_a_slow_upload_is_given_up(strict: Centre, small: HubProcess) -> N
     slow = [one for one in answers if one.startswith(b"HTTP/1.1 422") and b'"reason":"slow"' in one]
     refused = [one for one in answers if one.startswith(b"HTTP/1.1 429") and b'"rate_limited"' in one]
     assert (len(slow), len(refused)) == (3, 1)
+    assert re.search(rb"\r\nretry-after: 2\r\n", refused[0], re.IGNORECASE), "when to come back"
     assert list((small.folder / "kept" / ".incoming").iterdir()) == []
 
 

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.centre import Centre
+from tests.support.refusals import asked_for
 from tests.support.socket import Json, Socket
 from tests.support.view import View
 
@@ -31,6 +32,8 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
     assert set(body) == {"error"}, body
     assert set(body["error"]) == {"code", "message", "retryable", "details"}
     assert answer.headers["content-type"].startswith("application/json")
+    assert answer.headers["cache-control"] == "no-store"
+    assert asked_for(answer.status_code, answer.headers)
     return answer.status_code, body["error"]["code"]
 
 

@@ -15,46 +15,26 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.centre import Centre
+from tests.support.identity import ALL, ORG, grant, issuer_table
 from tests.support.openid_provider import Provider
 from tests.support.own_delay import own_delay
 from tests.support.processes import CONFIG, SECRET, HubProcess
 from tests.support.socket import eventually
 
-ORG = "acme"
 FRESH_MS, AGAIN_MS = 1_000, 400
 STRANGER = ec.generate_private_key(ec.SECP256R1())
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-RULES = f"""
-[[issuers]]
-issuer = "ISSUER"
-jwks_url = "ISSUER/keys"
-audience = "api://hub"
-org = "{ORG}"
-roles = ["supervisor", "agent"]
+GRANTS = (
+    grant("cc-supervisors", "supervisor", permissions=("view", "monitor"), queues=ALL, divisions=ALL),
+    grant("senior", claim=("realm", "roles"), permissions=("takeover",)),
+    grant("cc-agents", "agent", queues=("support",), divisions=ALL),
+)
 
-[issuers.claims]
-name = "display"
 
-[[issuers.grants]]
-claim = "groups"
-value = "cc-supervisors"
-role = "supervisor"
-permissions = ["view", "monitor"]
-queues = ["*"]
-divisions = ["*"]
-
-[[issuers.grants]]
-claim = ["realm", "roles"]
-value = "senior"
-permissions = ["takeover"]
-
-[[issuers.grants]]
-claim = "groups"
-value = "cc-agents"
-role = "agent"
-queues = ["support"]
-divisions = ["*"]
-"""
+def rules(provider: Provider, of: str = f'org = "{ORG}"') -> str:
+    """What the hub is told of a provider that calls it `api://hub`; `of` is whom it may speak for."""
+    more = ['audience = "api://hub"', of, 'roles = ["supervisor", "agent"]', "", "[issuers.claims]", 'name = "display"']
+    return issuer_table(provider.issuer, *GRANTS, more=more)
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +55,7 @@ def naming() -> Iterator[Provider]:
 def issued_hub(provider: Provider, naming: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     """A hub that takes that provider's tokens, by groups and for one organization, and a second provider's as they are."""
     config = CONFIG + f"keys_fresh_ms = {FRESH_MS}\nkeys_again_ms = {AGAIN_MS}\n"
-    config += RULES.replace("ISSUER", provider.issuer)
-    config += RULES.replace("ISSUER", naming.issuer).replace(f'org = "{ORG}"', 'organizations = ["acme", "beta"]')
+    config += rules(provider) + rules(naming, 'organizations = ["acme", "beta"]')
     hub = HubProcess(tmp_path_factory.mktemp("issued"), config=config)
     hub.start()
     yield hub

@@ -17,56 +17,26 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.centre import Centre
 from tests.support.fixtures import running
+from tests.support.identity import ORG, grant, sign_in_config
 from tests.support.openid_provider import CLIENT, CLIENT_SECRET, Provider
 from tests.support.origins import wrong_origins
 from tests.support.plain import plain_client
-from tests.support.processes import CONFIG, HubProcess, StoreProcess
+from tests.support.processes import HubProcess, StoreProcess
+from tests.support.refusals import asked_for
 from tests.support.socket import Socket
 
-ORG = "acme"
 STRANGER = ec.generate_private_key(ec.SECP256R1())
 PUBLIC = "https://hub.example.com"
 PATIENT = "sign_ins_per_minute = 2000\nhello_timeout_ms = 60000\n"
 SESSION, STATE = "hub_session", "hub_sign_in"
-RULES = f"""
-[[issuers]]
-issuer = "ISSUER"
-jwks_url = "ISSUER/keys"
-org = "{ORG}"
-
-[[issuers.grants]]
-claim = "groups"
-value = "cc-supervisors"
-role = "supervisor"
-permissions = ["view", "monitor", "takeover", "history"]
-queues = ["*"]
-divisions = ["*"]
-
-[[issuers.grants]]
-claim = "groups"
-value = "cc-agents"
-role = "agent"
-queues = ["*"]
-divisions = ["*"]
-
-[[issuers.grants]]
-claim = "groups"
-value = "platforms"
-role = "connector"
-
-[sign_in]
-issuer = "ISSUER"
-client_id = "{CLIENT}"
-public_url = "PUBLIC"
-"""
 ENVIRONMENT = {"HUB_SIGN_IN_SECRET": CLIENT_SECRET}
 
 
 def with_sign_in(hub: HubProcess, provider: Provider, *, limits: str = "", public: str | None = None) -> HubProcess:
     """The hub, configured for signing in; not started yet."""
     hub.environment = ENVIRONMENT
-    config = CONFIG + limits + RULES.replace("ISSUER", provider.issuer).replace("PUBLIC", public or hub.url)
-    hub.config.write_text(config)
+    platforms = grant("platforms", "connector")
+    hub.config.write_text(sign_in_config(provider.issuer, public or hub.url, platforms, limits=limits))
     return hub
 
 
@@ -206,6 +176,7 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert SESSION not in answer.headers.get("set-cookie", "")
     assert "<script" not in answer.text
+    assert asked_for(answer.status_code, answer.headers)
     return answer.status_code, answer.text.split("<code>")[1].split("</code>")[0]
 
 

@@ -27,8 +27,8 @@ BUGS = [name for name, plant in PLANTS.items() if plant.promise]
 class PlantedHub(HubProcess):
     """A hub with a plant, and keys of its own in the shared store."""
 
-    def __init__(self, folder: Path, name: str, store: StoreProcess) -> None:
-        super().__init__(folder, redis_url=store.url, config=f'key_prefix = "{name}"\n' + HASTY)
+    def __init__(self, folder: Path, name: str, store: StoreProcess, config: str = HASTY) -> None:
+        super().__init__(folder, redis_url=store.url, config=f'key_prefix = "{name}"\n' + config)
         self.plant = name
 
     def command(self) -> list[str]:

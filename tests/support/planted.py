@@ -3,8 +3,8 @@
 import sys
 
 from hub.cli import main
-from tests.support.plants import PLANTS
+from tests.support.plants import MASKING_PLANTS, PLANTS
 
 if __name__ == "__main__":
-    PLANTS[sys.argv[1]].grow()
+    {**PLANTS, **MASKING_PLANTS}[sys.argv[1]].grow()
     sys.exit(main(sys.argv[2:]))

@@ -303,3 +303,39 @@ PLANTS: Mapping[str, Plant] = {
         "if not supervisor:", "if False:",
     ),
 }  # fmt: skip
+
+# -- masking -----------------------------------------------------------------------------------------------------------
+
+# No promise of the judge's: the scenario is the test of tests/e2e/test_masking.py that finds the bug.
+MASKING_PLANTS: Mapping[str, Plant] = {
+    "live_unmasked": _one(
+        "monitors get what is said as it is", "masking", "test_a_monitor_reads_masks",
+        "hub.fanout.watch:Item.watchers_frame", "self.entry.body if masker is None else masked_event(self.entry.body, masker)",
+        "self.entry.body",
+    ),
+    "snapshots_unmasked": _one(
+        "snapshots show monitors what was said as it is", "masking", "test_a_resume_gives_masks_back",
+        "hub.edge.watching:WatchingSession.wire_snapshot", "None if answers(self.person, conversation) else", "None and",
+    ),
+    "rows_unmasked": _one(
+        "rows of views are shown as they are", "masking", "test_views_show_and_search_masks",
+        "hub.service.masking:Maskers.row", "if not self.on:", "if True:",
+    ),
+    "history_unmasked": _one(
+        "history is shown as it is", "masking", "test_history_is_masked",
+        "hub.service.masking:answers", 'if person.role not in ("supervisor", "admin"):', "if True:",
+    ),
+    "reveal_outlives": Plant(
+        "a message is revealed although the monitor is over", "masking", "test_a_reveal_ends_with_the_monitor",
+        (
+            Edit(
+                "hub.domain.decide:_reveal", "held = _watched_by(situation, person, command.session)",
+                'held = situation.monitor or Monitor("mon_00" + "0" * 20, person.user_id, person.name, "", 0, (), ())',
+            ),
+            Edit(
+                "hub.edge.supervisor:SupervisorSession.message_reveal",
+                "if ref is None or ref.monitor_id != revealed.monitor_id or", "if False and",
+            ),
+        ),
+    ),
+}  # fmt: skip

@@ -17,11 +17,16 @@ class Shown:
             answer = await http.get(f"{self.hub.url}/readyz")
         return answer.status_code, dict(answer.json())
 
-    async def gauge(self, name: str) -> float:
-        """One gauge of `/metrics`."""
+    async def gauges(self, name: str) -> list[float]:
+        """That gauge of `/metrics` (labels written as there), or nothing where the hub doesn't say it."""
         async with plain_client() as http:
             text = (await http.get(self.hub.metrics)).text
-        return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
+        return [float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} ")]
+
+    async def gauge(self, name: str) -> float:
+        """One gauge of `/metrics` that is there."""
+        [value] = await self.gauges(name)
+        return value
 
     def logged(self, words: str) -> bool:
         """True where the log has these words."""

@@ -190,6 +190,24 @@ def test_prometheus_takes_its_configuration() -> None:
     assert said.returncode == 0, said.stderr
 
 
+def test_alerts_fire_when_they_should() -> None:
+    """`promtool test rules`: each alert fires in its case and stays quiet in the one beside it; none is left out."""
+    folder = ROOT / "docs" / "stack"
+    rules = yaml.safe_load((folder / "alerts.yml").read_text())["groups"][0]["rules"]
+    cases = [
+        one
+        for test in yaml.safe_load((folder / "alerts_test.yml").read_text())["tests"]
+        for one in test["alert_rule_test"]
+    ]
+    for fires in (True, False):
+        assert {one["alertname"] for one in cases if bool(one["exp_alerts"]) == fires} == {
+            one["alert"] for one in rules
+        }
+    line = [program("promtool"), "test", "rules", str(folder / "alerts_test.yml")]
+    said = subprocess.run(line, capture_output=True, text=True, timeout=20)
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
 @pytest.mark.parametrize("name", ["sentinel.sh", "cluster.sh"])
 def test_scripts_are_a_shells(name: str) -> None:
     """A POSIX shell can read the scripts, and stops at the first failure."""

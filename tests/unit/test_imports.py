@@ -16,7 +16,8 @@ ALLOWED = {
     "hub.domain": set(),
     "hub.protocol": {"hub.domain"},
     "hub.service": {"hub.domain", "hub.protocol", "hub.settings", "hub.linear"},
-    "hub.settings": {"hub.domain", "hub.linear"},
+    "hub.settings": {"hub.domain", "hub.tables"},
+    "hub.tables": {"hub.domain", "hub.linear"},
     "hub.linear": set(),
     "clients": {"hub.protocol"},
 }

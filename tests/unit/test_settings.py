@@ -177,17 +177,17 @@ def test_store_addresses(scheme: str) -> None:
 
 
 WITHOUT_ORIGINS = FULL.replace('origins = ["https://Desk.example.com"]', "")
+TOP = 'public_url = "https://hub.example.com"\n'
 SIGN_IN = """
 [sign_in]
 issuer = "https://login.example.com/"
 client_id = "hub-console"
-public_url = "https://hub.example.com"
 """
 
 
 def test_signing_in() -> None:
     """What a file says of signing in is read; the secret comes from a file beside it or from the environment."""
-    made = build(WITHOUT_ORIGINS + SIGN_IN, "/etc/hub/hub.toml", {}, read=lambda path: SECRET.encode()).sign_in
+    made = build(TOP + WITHOUT_ORIGINS + SIGN_IN, "/etc/hub/hub.toml", {}, read=lambda path: SECRET.encode()).sign_in
     assert made == SignInSettings(
         issuer="https://login.example.com/",
         client_id="hub-console",
@@ -198,17 +198,18 @@ def test_signing_in() -> None:
     assert made.scopes == ("openid", "profile")
     files = {Path("/etc/hub/secret"): SECRET.encode(), Path("/etc/hub/client"): b"from-file\n"}
     more = SIGN_IN + 'client_secret_file = "client"\nscopes = ["openid", "groups"]\ndiscovery_url = "https://d/x"\n'
-    by_file = build(WITHOUT_ORIGINS + more, "/etc/hub/hub.toml", {}, read=files.__getitem__)
+    by_file = build(TOP + WITHOUT_ORIGINS + more, "/etc/hub/hub.toml", {}, read=files.__getitem__)
     assert by_file.sign_in is not None
     assert (by_file.sign_in.client_secret, by_file.sign_in.scopes) == (b"from-file", ("openid", "groups"))
     assert by_file.sign_in.discovery_url == "https://d/x"
     env = {"HUB_SIGN_IN_SECRET": "from-environment"}
-    by_env = build(WITHOUT_ORIGINS + more, "/etc/hub/hub.toml", env, read=files.__getitem__)
+    by_env = build(TOP + WITHOUT_ORIGINS + more, "/etc/hub/hub.toml", env, read=files.__getitem__)
     assert by_env.sign_in is not None
     assert by_env.sign_in.client_secret == b"from-environment"
     assert not unknown_variables(env)
     shown = "\n".join(map(str, describe(by_env)))
     assert "hub-console" in shown
+    assert "sign_in.public_url" not in shown, "it stands at the top, and is shown there"
     assert "from-environment" not in shown + repr(by_env)
 
 
@@ -219,34 +220,28 @@ WRONG_SIGN_IN = {
     "no issuer": ("[sign_in]", "`issuer` is missing"),
     "another issuer": ('[sign_in]\nissuer = "https://b"', "one of [[issuers]]: https://a"),
     "no client": ('[sign_in]\nissuer = "https://a"', "`client_id` is missing"),
-    **{
-        f"public_url {url}": (f'[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "{url}"', wanted)
-        for url, wanted in {
-            "hub.example.com": "an origin like",
-            "https://hub.example.com/": "an origin like",
-            "https://hub.example.com/desk": "an origin like",
-            "https://HUB.example.com": "an origin like",
-            "https://hub.example.com:443": "an origin like",
-            "https://ana@hub.example.com": "an origin like",
-            "http://hub.example.com": "http:// of this very machine",
-            "http://localhost:80": "an origin like",
-            "ftp://hub.example.com": "an origin like",
-        }.items()
-    },
+    "the address where it stood before": (
+        '[sign_in]\npublic_url = "https://c"',
+        "`public_url` belongs to the top of the file, before the first [table]",
+    ),
+    "no address": (
+        '[sign_in]\nissuer = "https://a"\nclient_id = "b"',
+        "`public_url` is missing at the top of the file",
+    ),
     "scopes without openid": (
-        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "https://c"\nscopes = ["profile"]',
+        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\nscopes = ["profile"]',
         "one of them openid",
     ),
     "a scope of two words": (
-        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "https://c"\nscopes = ["openid", "a b"]',
+        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\nscopes = ["openid", "a b"]',
         "words",
     ),
     "discovery elsewhere": (
-        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "https://c"\ndiscovery_url = "file:///x"',
+        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\ndiscovery_url = "file:///x"',
         "https://",
     ),
     "secret's file gone": (
-        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\npublic_url = "https://c"\nclient_secret_file = "gone"',
+        '[sign_in]\nissuer = "https://a"\nclient_id = "b"\nclient_secret_file = "gone"',
         "gone",
     ),
 }
@@ -257,7 +252,7 @@ def test_errors_of_signing_in(text: str, hint: str) -> None:
     """What is wrong with signing in is named with its line; the last line of each of these."""
     issuer = '[[issuers]]\nissuer = "https://a"\njwks_file = "a"\norg = "a"\n'
     whole = f"{text}\n{issuer}" if text.startswith("sign_in =") else issuer + text
-    message = error(whole)
+    message = error(whole, {} if "missing at the top" in hint else {"HUB_PUBLIC_URL": "https://c"})
     missing = "missing" in hint
     line = whole.splitlines().index("[sign_in]") + 1 if missing else len(whole.splitlines())
     assert f"hub.toml line {1 if text.startswith('sign_in =') else line}" in message
@@ -267,7 +262,7 @@ def test_errors_of_signing_in(text: str, hint: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"\n", "sécret".encode(), b"\xff", b"a\nb"])
 def test_client_secrets_that_cannot_be_shown(content: bytes) -> None:
     """A client's secret is printable ASCII, as RFC 6749 has it; it isn't repeated in the message."""
-    text = WITHOUT_ORIGINS + SIGN_IN + 'client_secret_file = "client"\n'
+    text = TOP + WITHOUT_ORIGINS + SIGN_IN + 'client_secret_file = "client"\n'
     files = {Path("secret"): SECRET.encode(), Path("client"): content}
     with pytest.raises(SettingsError, match="ASCII's printable ones") as refused:
         build(text, "hub.toml", {}, read=files.__getitem__)
@@ -276,22 +271,51 @@ def test_client_secrets_that_cannot_be_shown(content: bytes) -> None:
 
 def test_an_own_origin_that_may_not_connect() -> None:
     """Where origins are listed, the one that people sign in at must be among them, or their pages would be refused."""
-    message = error(FULL.replace("token_secret_file = ", "# ") + SIGN_IN)
-    assert "public_url 'https://hub.example.com' couldn't connect" in message
-    assert "origins (hub.toml line 4)" in message
+    message = error(TOP + FULL.replace("token_secret_file = ", "# ") + SIGN_IN)
+    assert message.startswith("hub.toml line 1: the pages of public_url 'https://hub.example.com' couldn't connect")
+    assert "origins (hub.toml line 5)" in message
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "http://127.0.0.1:8000", "http://[::1]:8000", "https://a.b:8443"])
 def test_public_urls(url: str) -> None:
     """Origins as browsers write them; without https only of this machine."""
     made = build(
-        WITHOUT_ORIGINS + SIGN_IN.replace("https://hub.example.com", url),
+        TOP.replace("https://hub.example.com", url) + WITHOUT_ORIGINS + SIGN_IN,
         "hub.toml",
         {},
         read=lambda path: SECRET.encode(),
     )
     assert made.sign_in is not None
-    assert made.sign_in.public_url == url
+    assert made.sign_in.public_url == made.public_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("https://hub.example.com/desk", "an origin like"),
+        ("https://HUB.example.com", "an origin like"),
+        ("https://hub.example.com:443", "an origin like"),
+        ("http://hub.example.com", "http:// of this very machine"),
+        ("http://localhost:80", "an origin like"),
+    ],
+)
+def test_public_urls_that_browsers_would_write_otherwise(url: str, wanted: str) -> None:
+    """Whoever signs people in must name the origin as browsers do, wherever it is said; for providers alone it may differ."""
+    text = WITHOUT_ORIGINS.replace("token_secret_file = ", "# ")
+    in_file = error(TOP.replace("https://hub.example.com", url) + text + SIGN_IN)
+    assert in_file.startswith(f"hub.toml line 1: `public_url` is '{url}'; allowed: with [sign_in] ")
+    assert wanted in in_file
+    assert error(text + SIGN_IN, {"HUB_PUBLIC_URL": url}).startswith("HUB_PUBLIC_URL: `public_url`")
+    assert build(text, "hub.toml", {"HUB_PUBLIC_URL": url}).public_url == url
+
+
+def test_the_public_url_of_the_environment_signs_in() -> None:
+    """It is one setting: the variable, or another line of the file, is the address that people sign in at."""
+    made = build(
+        WITHOUT_ORIGINS.replace("token_secret_file = ", "# ") + SIGN_IN, "hub.toml", {"HUB_PUBLIC_URL": "https://a.b/"}
+    )
+    assert made.sign_in is not None
+    assert made.sign_in.public_url == "https://a.b"
 
 
 WRONG = {

@@ -54,6 +54,14 @@ async def test_a_check_ends_where_something_stays_empty(monkeypatch: pytest.Monk
     assert await checked(Told({"a": [[1.0]], "b": [[]]}), monkeypatch) == ({A: [1.0]}, False)
 
 
+async def test_a_check_does_not_wait_for_connectors_and_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only hubs with a connector have, or that refused somebody, may stay empty."""
+    delivery, refusals = Shown("Panel C", "hub_outbound_waiting"), Shown("Panel D", "hub_refused_total")
+    monkeypatch.setattr(dashboard, "LOOK_S", 0.001)
+    told = Told({"a": [[1.0]], "hub_outbound_waiting": [[]], "hub_refused_total": [[2.0]]})
+    assert await check(cast(Prometheus, told), [A, delivery, refusals]) == ({A: [1.0], refusals: [2.0]}, True)
+
+
 async def test_prometheus_answers_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Values are numbers, a quantile of nothing is left out, and a refused expression is an error with its reason."""
     answers = [
@@ -94,7 +102,9 @@ def test_panels_without_expressions_are_passed_over() -> None:
 
 def test_prometheus_asks_hubs_by_their_names() -> None:
     """Each hub is a target with the label that the dashboard chooses by."""
-    (job,) = prometheus_config({"hub": "127.0.0.1:1", "hub2": "127.0.0.1:2"})["scrape_configs"]
+    config = prometheus_config({"hub": "127.0.0.1:1", "hub2": "127.0.0.1:2"})
+    assert [Path(file).name for file in config["rule_files"] if Path(file).is_file()] == ["alerts.yml"]
+    (job,) = config["scrape_configs"]
     assert job["job_name"] == "hub"
     assert [(one["targets"], one["labels"]["node"]) for one in job["static_configs"]] == [
         (["127.0.0.1:1"], "hub"),
