@@ -42,6 +42,7 @@ from hub.store.connection import Unavailable
 from hub.store.embedded import Embedded
 from hub.store.file_folder import FolderBlobs
 from hub.store.file_index import RedisFileIndex
+from hub.store.file_sweep import FileSweep
 from hub.store.intake import Intake
 from hub.store.keys import new_id
 from hub.store.outbound import OUTBOUND_SCRIPTS
@@ -76,7 +77,7 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
     ingest = Ingest(store, conversations, settings, ids)
     node = Node(settings, store, conversations, ingest, ids, new_id("nod", 0))
     history = History(store, conversations, settings.list_rows_max)
-    files, intake = await make_files(settings, store, history, ids, node.maskers)
+    files, intake, sweep = await make_files(settings, store, history, ids, node.maskers)
     node.records.on_erased.append(files.forget)
     messaging = Messaging(store, conversations, ids, files)
     delivery = Delivery(node, messaging, channels, files)
@@ -97,14 +98,18 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
         intake=intake,
         delivery=delivery,
     )
+    sweeping: asyncio.Task[None] | None = None
     try:
         await primaries.believed()
         await node.start()
         await parts.authenticator.start()
         parts.outbox.start()
         delivery.start()
+        sweeping = asyncio.create_task(sweep.run(lambda: node.prefers(0)))
         yield parts
     finally:
+        if sweeping is not None:
+            sweeping.cancel()
         await parts.authenticator.stop()
         parts.outbox.stop()
         await delivery.stop()
@@ -114,9 +119,9 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
 
 async def make_files(
     settings: Settings, store: RedisStore, history: History, ids: RandomIds, maskers: Maskers
-) -> tuple[Files, Intake]:
+) -> tuple[Files, Intake, FileSweep]:
     """
-    Where files are kept and how they come in.
+    Where files are kept, how they come in, and what removes those that nobody names.
 
     Raises:
         SettingsError: The folder can't be used, there is no such scanner, or the library for buckets is missing.
@@ -141,8 +146,9 @@ async def make_files(
             await asyncio.to_thread(intake.prepare)
         except OSError as error:
             raise SettingsError(f"{settings.source('files')}: files can't be kept there: {error}") from None
+    index = RedisFileIndex(store)
     files = Files(
-        RedisFileIndex(store),
+        index,
         blobs,
         history,
         ids,
@@ -151,7 +157,8 @@ async def make_files(
         link_ms=settings.file_link_ms,
         masked=lambda person, one: maskers.of(one.queue) is not None and not answers(person, one),
     )
-    return files, intake
+    sweep = FileSweep(index, blobs, settings.file_orphan_ms, settings.file_sweep_max, settings.file_sweep_ms)
+    return files, intake, sweep
 
 
 def make_app(parts: Parts, door: Door) -> Any:
