@@ -9,12 +9,12 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from typing import Any
 
 import uvicorn
 
-from hub.channels.delivery import Delivery, make_channels
+from hub.channels.delivery import Configured, Delivery, make_channels
 from hub.channels.outbox import Outbox
 from hub.domain.errors import Refused
 from hub.edge.arrivals import Arrivals
@@ -62,9 +62,16 @@ WS_BYTES_MAX = 1 << 20  # past this the transport refuses by itself (1009); belo
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
-    """All parts of a node, started, on the store at `url`. Raises SettingsError for what an adapter can't work with."""
-    channels = make_channels(settings)
+async def running(
+    settings: Settings, url: str, channels: Mapping[str, Configured] | None = None
+) -> AsyncIterator[Parts]:
+    """
+    All parts of a node, started, on the store at `url`; `channels` are the settings' own, where they are made already.
+
+    Raises:
+        SettingsError: An adapter can't work with its options.
+    """
+    channels = make_channels(settings) if channels is None else channels
     primaries = await Primaries.connect(
         url,
         scripts=(*SCRIPTS, *OUTBOUND_SCRIPTS),
@@ -191,7 +198,7 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> int:
         EmbeddedError: The embedded store can't be started.
     """
     require_extra(settings)
-    make_channels(settings)  # what is wrong with them is said before anything is started
+    channels = make_channels(settings)  # what is wrong with them is said before anything is started
     public = bind(settings.host, settings.port)
     try:
         listen = settings.metrics_address
@@ -205,7 +212,7 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> int:
             embedded = await Embedded.start(settings.data_dir)
         url = settings.redis_url or (embedded.url if embedded is not None else "")
         try:
-            async with running(settings, url) as parts:
+            async with running(settings, url, channels) as parts:
                 ended_well = await _serve(parts, public, metrics, announce, embedded)
         except (Unavailable, Refused, ValueError) as error:
             raise SettingsError(f"the store can't be reached: {error}") from None
