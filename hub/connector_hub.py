@@ -58,7 +58,7 @@ from hub.edge.socket import Door
 from hub.protocol import platform as p
 from hub.service.ingest import Ingest, Result
 from hub.settings import ConnectorSettings, Settings, SettingsError, bind, parse_address
-from hub.store.embedded import Embedded
+from hub.store.embedded import Embedded, EmbeddedError
 from hub.store.outbound import Outbound
 from hub.store.redis_store import store_unavailable
 
@@ -421,8 +421,9 @@ async def _take_over(seat: Seat, supervisor: Supervisor, say: Say) -> bool:
     await supervisor.status_set("available")
     await supervisor.monitor_start(conversation_id, next(iter(present), None))
     plan = await supervisor.takeover_prepare(conversation_id)
-    record.taken_over, record.removed = len(record.told), tuple(present.values())
+    mark = len(record.told)
     await supervisor.takeover_confirm(plan.takeover_id, plan.confirm_token)
+    record.taken_over, record.removed = mark, tuple(present.values())
     record.word = f"word-{secrets.token_hex(3)}"
     record.said = f"Connector check: please answer with {record.word}"
     say("takeover", f"A supervisor has taken the conversation over from {names} and asks the customer for a word.")
@@ -509,6 +510,8 @@ async def run_listening(args: argparse.Namespace, secret: str | None) -> int:
             _introduce(seat, secret if args.url else "", as_json=args.json)
             await lead(seat, partial(_print_step, as_json=args.json))
             return _report(seat, as_json=args.json)
+    except EmbeddedError as error:
+        raise SettingsError(f"--listen needs a store of its own: {error}") from None
     finally:
         listening.close()  # where the hub couldn't be started
 

@@ -13,6 +13,7 @@ import pytest
 
 from hub.cli import main
 from hub.connector_story import CHECKS
+from hub.store.embedded import EmbeddedError
 from tests.support.connectors import Connector, Json
 from tests.support.http_server import HttpServer
 from tests.support.processes import ROOT
@@ -93,6 +94,17 @@ async def test_what_is_missing_is_told_with_how_to_mend_it() -> None:
     assert "wanted: events" in text
     assert shown[-1] == f"3 passed, {len(CHECKS) - 3} missing"
     assert "secret" not in text
+
+
+def test_without_an_engine_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The store's own words, not a traceback."""
+
+    def nowhere() -> Path:
+        raise EmbeddedError("no engine")
+
+    monkeypatch.setattr("hub.store.embedded.find_engine", nowhere)
+    assert main(["connector-check", "--listen", "127.0.0.1:0"]) == 2
+    assert "needs a store of its own: no engine" in capsys.readouterr().err
 
 
 def test_what_cant_be_listened_on_ends_with_two(
