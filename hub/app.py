@@ -9,12 +9,12 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from typing import Any
 
 import uvicorn
 
-from hub.channels.delivery import Delivery, make_channels
+from hub.channels.delivery import Configured, Delivery, make_channels
 from hub.channels.outbox import Outbox
 from hub.domain.errors import Refused
 from hub.edge.arrivals import Arrivals
@@ -42,6 +42,7 @@ from hub.store.connection import Unavailable
 from hub.store.embedded import Embedded
 from hub.store.file_folder import FolderBlobs
 from hub.store.file_index import RedisFileIndex
+from hub.store.file_sweep import FileSweep
 from hub.store.intake import Intake
 from hub.store.keys import new_id
 from hub.store.outbound import OUTBOUND_SCRIPTS
@@ -61,9 +62,16 @@ WS_BYTES_MAX = 1 << 20  # past this the transport refuses by itself (1009); belo
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
-    """All parts of a node, started, on the store at `url`. Raises SettingsError for what an adapter can't work with."""
-    channels = make_channels(settings)
+async def running(
+    settings: Settings, url: str, channels: Mapping[str, Configured] | None = None
+) -> AsyncIterator[Parts]:
+    """
+    All parts of a node, started, on the store at `url`; `channels` are the settings' own, where they are made already.
+
+    Raises:
+        SettingsError: An adapter can't work with its options.
+    """
+    channels = make_channels(settings) if channels is None else channels
     primaries = await Primaries.connect(
         url,
         scripts=(*SCRIPTS, *OUTBOUND_SCRIPTS),
@@ -76,7 +84,7 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
     ingest = Ingest(store, conversations, settings, ids)
     node = Node(settings, store, conversations, ingest, ids, new_id("nod", 0))
     history = History(store, conversations, settings.list_rows_max)
-    files, intake = await make_files(settings, store, history, ids, node.maskers)
+    files, intake, sweep = await make_files(settings, store, history, ids, node.maskers)
     node.records.on_erased.append(files.forget)
     messaging = Messaging(store, conversations, ids, files)
     delivery = Delivery(node, messaging, channels, files)
@@ -97,14 +105,18 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
         intake=intake,
         delivery=delivery,
     )
+    sweeping: asyncio.Task[None] | None = None
     try:
         await primaries.believed()
         await node.start()
         await parts.authenticator.start()
         parts.outbox.start()
         delivery.start()
+        sweeping = asyncio.create_task(sweep.run(lambda: node.prefers(0)))
         yield parts
     finally:
+        if sweeping is not None:
+            sweeping.cancel()
         await parts.authenticator.stop()
         parts.outbox.stop()
         await delivery.stop()
@@ -114,9 +126,9 @@ async def running(settings: Settings, url: str) -> AsyncIterator[Parts]:
 
 async def make_files(
     settings: Settings, store: RedisStore, history: History, ids: RandomIds, maskers: Maskers
-) -> tuple[Files, Intake]:
+) -> tuple[Files, Intake, FileSweep]:
     """
-    Where files are kept and how they come in.
+    Where files are kept, how they come in, and what removes those that nobody names.
 
     Raises:
         SettingsError: The folder can't be used, there is no such scanner, or the library for buckets is missing.
@@ -141,8 +153,9 @@ async def make_files(
             await asyncio.to_thread(intake.prepare)
         except OSError as error:
             raise SettingsError(f"{settings.source('files')}: files can't be kept there: {error}") from None
+    index = RedisFileIndex(store)
     files = Files(
-        RedisFileIndex(store),
+        index,
         blobs,
         history,
         ids,
@@ -151,7 +164,8 @@ async def make_files(
         link_ms=settings.file_link_ms,
         masked=lambda person, one: maskers.of(one.queue) is not None and not answers(person, one),
     )
-    return files, intake
+    sweep = FileSweep(index, blobs, settings.file_orphan_ms, settings.file_sweep_max, settings.file_sweep_ms)
+    return files, intake, sweep
 
 
 def make_app(parts: Parts, door: Door) -> Any:
@@ -184,7 +198,7 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> int:
         EmbeddedError: The embedded store can't be started.
     """
     require_extra(settings)
-    make_channels(settings)  # what is wrong with them is said before anything is started
+    channels = make_channels(settings)  # what is wrong with them is said before anything is started
     public = bind(settings.host, settings.port)
     try:
         listen = settings.metrics_address
@@ -198,7 +212,7 @@ async def serve(settings: Settings, *, announce: Callable[[str], None]) -> int:
             embedded = await Embedded.start(settings.data_dir)
         url = settings.redis_url or (embedded.url if embedded is not None else "")
         try:
-            async with running(settings, url) as parts:
+            async with running(settings, url, channels) as parts:
                 ended_well = await _serve(parts, public, metrics, announce, embedded)
         except (Unavailable, Refused, ValueError) as error:
             raise SettingsError(f"the store can't be reached: {error}") from None

@@ -1,6 +1,8 @@
 """
 `hub connector-check URL`: plays the hub against a receiver of its webhooks, and says what is right and what isn't.
 
+With `--listen` it is the other way round (`connector_hub`): a connector connects to the check and is led through a story.
+
     examine(line)     each verdict, one after another
     CHECKS            what is looked at, by name, with what to do where it is missing
     run_check(args)   the program
@@ -38,6 +40,8 @@ IN_A_ROW: Final = 10  # messages of one conversation, one after the other
 AT_ONCE: Final = 5  # conversations at the same time
 LONG_CHARS: Final = 65_536  # as much as a message may have (protocol, section 3)
 FILES: Final = 10
+WAIT_S: Final = 120  # with `--listen`: people click
+WAIT_S_MAX: Final = 86_400
 SLOW_PART: Final = 0.5  # of the time-out: slower answers are told
 ANY_TEXT: Final = 'Grüße \u202eabc\u202c 漢字 👩🏽‍🚀 "quoted" \\ \u2028 \t tab\nand a new line \u0007'
 
@@ -410,7 +414,12 @@ def _pace(line: Line) -> Verdict:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of `hub connector-check`."""
-    parser.add_argument("url", metavar="URL", help="where the connector takes the hub's webhooks")
+    parser.add_argument("url", metavar="URL", nargs="?", help="where the connector takes the hub's webhooks")
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        help="stand as a hub there (port 0: any free one) for a connector to connect to; with URL it has signed webhooks",
+    )
     parser.add_argument(
         "--secret-file",
         type=Path,
@@ -420,21 +429,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout-ms", type=_ms, metavar="MS", help="longest wait for an answer; default: the hub's own"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
+    parser.add_argument(
+        "--wait-s", type=_seconds, default=WAIT_S, metavar="S", help=f"with --listen: longest wait for a step; {WAIT_S}"
+    )
+    parser.add_argument("--json", action="store_true", help="JSON instead of lines; with --listen a document a line")
 
 
 async def run_check(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> int:
     """
-    Check the receiver at `args.url`: 0 where all is well, 1 where something is missing.
+    Check the receiver at `args.url`, or who connects to `args.listen`: 0 where all is well, 1 where something is missing.
 
     Raises:
         SettingsError: The address or the secret can't be one (exit status 2).
     """
+    if args.listen is not None:
+        return await _listen(args, environment)
+    if args.url is None:
+        raise SettingsError("URL or --listen is needed: a receiver to check, or where to wait for a connector")
     usual = Settings()
     timeout_ms = args.timeout_ms or usual.outbound_timeout_ms
     bytes_max = usual.outbound_answer_bytes_max
-    key = _key(args.secret_file, environment)
-    caller = Outward(timeout_ms=timeout_ms, answer_bytes_max=bytes_max, allowed=_host(args.url))
+    key = _key(_secret(args.secret_file, environment) or _missing_secret())
+    caller = Outward(timeout_ms=timeout_ms, answer_bytes_max=bytes_max, allowed=hosts_of(args.url))
     line = Line(args.url, key, caller, timeout_ms)
     verdicts = []
     try:
@@ -470,17 +486,37 @@ def _ms(text: str) -> int:
     return int(text)
 
 
-def _key(file: Path | None, environment: Mapping[str, str]) -> bytes:
-    """The key from a file or the environment, never from the command line, which others can see."""
-    if file is not None:
-        try:
-            text = file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise SettingsError(f"--secret-file: {error.strerror}: {file}") from None
-    else:
-        text = environment.get(SECRET_VARIABLE, "").strip()
-        if not text:
-            raise SettingsError(f"--secret-file or ${SECRET_VARIABLE} is needed: the connector's secret, whsec_...")
+async def _listen(args: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    from hub.connector_hub import run_listening  # a whole hub, which the other direction doesn't need
+
+    secret = _secret(args.secret_file, environment)
+    if secret:
+        _key(secret)
+    return await run_listening(args, secret)
+
+
+def _seconds(text: str) -> float:
+    if not text.isdecimal() or not 1 <= int(text) <= WAIT_S_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number of seconds from 1 to {WAIT_S_MAX}")
+    return float(text)
+
+
+def _missing_secret() -> str:
+    raise SettingsError(f"--secret-file or ${SECRET_VARIABLE} is needed: the connector's secret, whsec_...")
+
+
+def _secret(file: Path | None, environment: Mapping[str, str]) -> str:
+    """What a file or the environment has, never the command line, which others can see; empty where there is none."""
+    if file is None:
+        return environment.get(SECRET_VARIABLE, "").strip()
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"--secret-file: {error.strerror}: {file}") from None
+
+
+def _key(text: str) -> bytes:
+    """The key behind a secret. Raises SettingsError where it can't be one."""
     try:
         key = base64.b64decode(text.removeprefix(PREFIX), validate=True)
     except (binascii.Error, ValueError):
@@ -491,7 +527,7 @@ def _key(file: Path | None, environment: Mapping[str, str]) -> bytes:
     return key
 
 
-def _host(url: str) -> list[str]:
+def hosts_of(url: str) -> list[str]:
     """The address whose connections may go anywhere: whoever types it knows where it leads."""
     try:
         parsed = httpx.URL(url)

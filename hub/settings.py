@@ -197,6 +197,9 @@ class Settings:
     file_uploads_max: int = _option(64, "files that arrive at one node at a time")
     file_uploads_per_user: int = _option(3, "files that arrive from one person at a time, at one node")
     file_link_ms: int = _option(60_000, "how long a signed address opens a file")
+    file_orphan_ms: int = _option(DAY_MS, "age from which bytes of a file that nobody names are removed")
+    file_sweep_ms: int = _option(600_000, "time between two looks for such bytes", zero="they are never looked for")
+    file_sweep_max: int = _option(1_000, "kept files that one such look is at")
     file_scan_ms: int = _option(30_000, "longest time for which the virus scanner may look at one file")
 
     # Quotas (hub/edge/quotas.py). A rate may be used up for 10 s at once.

@@ -87,10 +87,12 @@ class Telegram:
 
     async def _events(self, chat: Any, message: Any, text: str, inbound: Inbound, notes: Notes) -> list[dict[str, Any]]:
         """3. Which conversation: the running one of this chat. 4. Ids are made of the platform's own."""
+        customer = f"tg-{chat['id']}"
+        notes = notes.about(customer)  # what is noted of somebody goes when they are erased
         number = await series.number_of(notes, f"{chat['id']}", f"{message['message_id']}", inbound.over)
         conversation = f"tg:{chat['id']}:{number}"
         name = " ".join(filter(None, (chat.get("first_name"), chat.get("last_name")))) or chat.get("username") or ""
-        start = {"channel": "open", "queue": self._queue, "customer": {"id": f"tg-{chat['id']}", "name": name[:256]}}
+        start = {"channel": "open", "queue": self._queue, "customer": {"id": customer, "name": name[:256]}}
         said = {"message_id": f"tg-{chat['id']}-{message['message_id']}", "purpose": "customer", "text": text}
 
         def event(id: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,7 @@ Event = dict[str, Any]
 AGE_MS_MAX: Final = 300_000
 SECRET_BYTES_MIN: Final = 16
 NOTE_TTL_MS: Final = 7 * 86_400_000
+NOBODY_KNOWN: Final = {"id": "unknown", "name": ""}  # a contact that Chatwoot doesn't tell
 OUR_MARK: Final = "hub:"  # before the message's id in `source_id`
 NOBODY: Final = 0  # what Chatwoot's own pages send to leave a conversation without an assignee
 INCOMING: Final = ("incoming", 0)
@@ -199,6 +200,7 @@ class Chatwoot:
         number = about.get("id")
         if type(number) is not int or not 0 < number < 10**12:
             raise _wrong("conversation.id", "Expected the conversation's number, got none.")
+        notes = notes.about(_customer(about))
         pair = f"{self.account.account_id}:{number}"
         digest = hashlib.sha256(inbound.body).hexdigest()
         if tells is Chatwoot._typing:
@@ -331,7 +333,7 @@ class Chatwoot:
     def _start(self, webhook: _Webhook) -> Event:
         """The start of the conversation, the same whichever webhook brings it."""
         about = webhook.about
-        contact = _who(about.get("meta"), "sender") or {"id": "unknown", "name": ""}
+        contact = _who(about.get("meta"), "sender") or NOBODY_KNOWN
         team = _who(about.get("meta"), "team")
         queue = self.account.teams.get(str(team["id"])) if team else None
         queue = queue or self.account.inboxes.get(str(about.get("inbox_id"))) or self.account.queue
@@ -340,7 +342,7 @@ class Chatwoot:
         data: Event = {
             "channel": "open",
             "queue": queue,
-            "customer": {"id": f"cw-contact-{contact['id']}", "name": contact["name"]},
+            "customer": {"id": _customer(about), "name": contact["name"]},
             "panels": {"chatwoot": {"conversation": number, "inbox": about.get("inbox_id"), "url": page}},
         }
         if self.account.division:
@@ -541,6 +543,11 @@ def _changed(payload: Json) -> dict[str, Sequence[Any]]:
         for name, pair in one.items()
         if isinstance(pair, dict)
     }
+
+
+def _customer(about: Json) -> str:
+    """The customer's id, of a conversation as Chatwoot shows it."""
+    return f"cw-contact-{(_who(about.get('meta'), 'sender') or NOBODY_KNOWN)['id']}"
 
 
 def _who(meta: object, role: str) -> Event | None:

@@ -398,7 +398,7 @@ class Courier:
     async def _send(self, action: Action, caller: Caller) -> Outcome:
         try:
             async with asyncio.timeout(self._settings.outbound_timeout_ms / 1000):
-                return await self.configured.channel.send(action, self.notes, caller)
+                return await self.configured.channel.send(action, self.notes.about(action.customer_id), caller)
         except TimeoutError:
             return Later(f"no answer within {self._settings.outbound_timeout_ms / 1000:g} s")
         except Unreachable as error:

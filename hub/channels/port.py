@@ -152,6 +152,13 @@ class Notes(Protocol):
     async def put(self, key: str, value: str, *, ttl_ms: int, absent: bool = False) -> bool:
         """Remember for `ttl_ms`; with `absent` only where nothing is there yet. True where it was written."""
 
+    def about(self, customer_id: str) -> Notes:
+        """
+        The same notes; what is put through these goes when that customer (as `conversation.started` names them) is erased.
+
+        `send` gets its notes so, and `ended` where it can be known; `receive` itself knows whom a request is about.
+        """
+
 
 class Unreachable(Exception):
     """No answer came from the provider: refused, cut, too slow, or an address where calls may not go."""

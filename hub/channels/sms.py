@@ -181,6 +181,11 @@ def number_of(code: str) -> str:
     return code[1:] if code.startswith("s") else f"+{code}"
 
 
+def customer_of(code: str) -> str:
+    """The customer's id, by the `code_of` their number."""
+    return f"tel:{code}"
+
+
 def pair_of(conversation_id: str) -> tuple[str, str] | None:
     """Our code and theirs in a conversation's id, or None where it isn't one of ours."""
     found = _CONVERSATION.fullmatch(conversation_id)
@@ -245,7 +250,7 @@ class Sms:
         pair = pair_of(conversation_id)
         if pair is None:
             return False
-        await series.over(notes, ":".join(pair), int(conversation_id.rpartition(":")[2]))
+        await series.over(notes.about(customer_of(pair[1])), ":".join(pair), int(conversation_id.rpartition(":")[2]))
         return True
 
     def _verified(self, inbound: Inbound) -> Form:
@@ -274,6 +279,7 @@ class Sms:
         if queue is None:
             configured = ", ".join(sorted(self.account.numbers))
             raise _wrong("To", f"Expected one of the configured numbers ({configured}), got another one.")
+        notes = notes.about(customer_of(theirs))
         number = await series.number_of(notes, f"{ours}:{theirs}", sid, inbound.over)
         conversation_id = f"sms:{ours}:{theirs}:{number}"
 
@@ -288,7 +294,7 @@ class Sms:
             said.append(event(f"{sid}:panel", "panel.updated", panel))
         if stopped:
             return said  # shown where a conversation runs; who wants no texts begins none
-        customer = {"id": f"tel:{theirs}", "name": form["From"]}
+        customer = {"id": customer_of(theirs), "name": form["From"]}
         start: Event = {"channel": "sms", "queue": queue, "customer": customer, "subject": self.account.subject}
         start["panels"] = {"sms": _panel(form, False)}
         if self.account.division:
@@ -327,6 +333,7 @@ class Sms:
         pair = pair_of(conversation)
         if pair is None or pair[0] not in self._queues:
             raise _wrong("conversation", "Expected a conversation of a configured number, got none.")
+        notes = notes.about(customer_of(pair[1]))
         try:
             part, parts = int(about.get("part", 1)), int(about.get("parts", 1))
         except ValueError:

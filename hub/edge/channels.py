@@ -8,9 +8,9 @@ repeats), 4xx never, 503 later.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -20,7 +20,7 @@ from starlette.responses import Response
 from hub.channels.delivery import place_of
 from hub.channels.port import Inbound, Received, Renewing
 from hub.domain.errors import Refused
-from hub.protocol.platform import decode_event
+from hub.protocol.platform import event_from
 from hub.service.ingest import Result
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ async def _take(http: Http, courier: Courier, received: Received) -> Sequence[Re
     once = ONCE + received.once if received.once else ""
     if once and await courier.notes.get(once) is not None:
         raise _replayed()
-    events = [decode_event(orjson.dumps(one)) for one in received.events]
+    events = [event_from(one) for one in received.events]
     results = await parts.ingest.take(place.org, place.connector, events) if events else []
     for one in results:
         if one.refused is not None:
@@ -119,12 +119,22 @@ async def _over(courier: Courier, received: Received, results: Sequence[Result])
     channel = courier.configured.channel
     if not isinstance(channel, Renewing):
         return []
+    customer = next(filter(None, map(_customer_of, received.events)), None)
     wanted = [
         str(event.get("conversation_id"))
         for event, result in zip(received.events, results, strict=True)
         if result.refused is not None and result.refused.code == "conversation_ended"
     ]
-    return [one for one in dict.fromkeys(wanted) if await channel.ended(one, courier.notes)]
+    notes = courier.notes if customer is None else courier.notes.about(customer)
+    return [one for one in dict.fromkeys(wanted) if await channel.ended(one, notes)]
+
+
+def _customer_of(event: Mapping[str, Any]) -> str | None:
+    """Whom a conversation is with, by its start; a request is about one customer."""
+    match event:
+        case {"type": "conversation.started", "data": {"customer": {"id": str(customer)}}}:
+            return customer
+    return None
 
 
 def _replayed() -> Refused:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.settings import FilesSettings
-from hub.store.file_folder import PART_BYTES, hashed
+from hub.store.file_folder import MARK, PART_BYTES, Stored, hashed
 
 TIMEOUT_S = 30
 RETRIES = 2
@@ -96,6 +96,39 @@ class BucketBlobs:
             await self._obstore.head_async(self._store, self._name(org, conversation_id, file_id))
         except self._not_found:
             return False
+        except self._error as error:
+            raise self._failed(error) from error
+        return True
+
+    async def listed(self, after: str, count: int) -> list[Stored]:
+        """See `hub.store.file_sweep.Shelf`."""
+        try:
+            async for page in self._obstore.list(self._store, offset=after or None, chunk_size=count):
+                return [Stored(one["path"], int(one["last_modified"].timestamp() * 1000)) for one in page]
+        except self._error as error:
+            raise self._failed(error) from error
+        return []
+
+    async def remove(self, path: str) -> None:
+        """See `hub.store.file_sweep.Shelf`."""
+        try:
+            await self._obstore.delete_async(self._store, path)
+        except self._not_found:
+            return
+        except self._error as error:
+            raise self._failed(error) from error
+
+    async def claimed(self, word: str) -> bool:
+        """See `hub.store.file_sweep.Shelf`."""
+        try:
+            found = await self._obstore.get_async(self._store, MARK)
+            return bytes(await found.bytes_async()) == word.encode()
+        except self._not_found:
+            pass
+        except self._error as error:
+            raise self._failed(error) from error
+        try:
+            await self._obstore.put_async(self._store, MARK, word.encode())
         except self._error as error:
             raise self._failed(error) from error
         return True

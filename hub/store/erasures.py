@@ -17,10 +17,12 @@ from typing import Any
 import orjson
 
 from hub.store.connection import ReplyError
+from hub.store.outbound import MARK_BYTES, mark_of
 from hub.store.redis_store import RedisStore, pairs
 
 ROWS_AT_ONCE = 100
 KEYS_AT_ONCE = 1_000
+_MARK_ENDS = b"%d" % (MARK_BYTES - 1)
 REMEMBERED_MS = 30 * 24 * 3_600_000  # how long the status of one that is done can be asked for
 FINDING, ERASING, CLEANING, DONE = "finding", "erasing", "cleaning", "done"
 
@@ -178,8 +180,8 @@ class Erasures:
 
     async def clean(self, one: Erasure) -> None:
         """
-        Take away what is kept under other names: answers to their requests, sessions, tickets, and what ids of ours
-        belong to. Looks at every key once; keys that are kept for a while only.
+        Take away what is kept under other names: answers to their requests, sessions, tickets, what ids of ours belong to,
+        and what adapters noted about them. Looks at every key once; keys that are kept for a while only.
         """
         ids = set(await self.conversations(one.id))
         members = {f"{one.org}/{name}".encode() for name in ids}
@@ -209,6 +211,9 @@ class Erasures:
             return await self._ask(key, b"GET", key) in members
         if kind == b"s":
             return bool(await self._ask(key, b"HGET", key, b"user") == person)
+        if kind == b"note":
+            about = rest.startswith(f"{one.org}/".encode()) and await self._ask(key, b"GETRANGE", key, b"0", _MARK_ENDS)
+            return bool(about == mark_of(one.org, one.customer))
         if kind == b"ticket":
             value = await self._ask(key, b"GET", key) or b"{}"
             known = orjson.loads(value)

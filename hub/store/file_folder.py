@@ -13,14 +13,27 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 PART_BYTES: Final = 65_536
 LEFT_OVER_S: Final = 3_600
 INCOMING: Final = ".incoming"
+
+
+MARK: Final = ".installation"  # whose files these are
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What lies at a path, `<organization>/<conversation>/<file id>`, since when (Unix ms)."""
+
+    path: str
+    at_ms: int
 
 
 def hashed(org: str, conversation_id: str) -> tuple[str, str]:
@@ -83,6 +96,57 @@ class FolderBlobs:
                 folder.parent.rmdir()
 
         await asyncio.to_thread(remove)
+
+    async def listed(self, after: str, count: int) -> list[Stored]:
+        """See `hub.store.file_sweep.Shelf`."""
+        return await asyncio.to_thread(lambda: list(islice(self._walk(after), count)))
+
+    def _walk(self, after: str) -> Iterator[Stored]:
+        """Every file behind a path, in order; folders before it aren't opened."""
+        for org in _names(self.folder):
+            if org < after[: len(org)] or org.startswith("."):
+                continue
+            for conversation in _names(self.folder / org):
+                place = f"{org}/{conversation}"
+                if place < after[: len(place)]:
+                    continue
+                for name in _names(self.folder / place):
+                    path = f"{place}/{name}"
+                    with contextlib.suppress(FileNotFoundError):
+                        if path > after:
+                            yield Stored(path, int((self.folder / path).stat().st_mtime * 1000))
+
+    async def remove(self, path: str) -> None:
+        """See `hub.store.file_sweep.Shelf`; the conversation's folder, too, where it was the last."""
+
+        def unlink() -> None:
+            file = self.folder / path
+            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.parent.rmdir()
+                file.parent.parent.rmdir()
+
+        await asyncio.to_thread(unlink)
+
+    async def claimed(self, word: str) -> bool:
+        """See `hub.store.file_sweep.Shelf`."""
+
+        def mark() -> bool:
+            path = self.folder / MARK
+            with contextlib.suppress(FileExistsError):
+                path.touch(mode=0o600, exist_ok=False)
+            if not path.stat().st_size:  # also where somebody died between making and writing it
+                path.write_text(word)
+            return path.read_text() == word
+
+        return await asyncio.to_thread(mark)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(one.name for one in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def make_private(folder: Path, top: Path) -> None:

@@ -25,6 +25,8 @@ from hub.store.redis_store import RedisStore, load_script, pairs
 TAKE, SETTLE, REVIVE = OUTBOUND_SCRIPTS = tuple(load_script(name) for name in ("take", "settle", "revive"))
 _DAY_MS: Final = 86_400_000
 NOTE_CHARS_MAX: Final = 8_192
+NOTE_MARK: Final = b"\xff"  # of notes about a customer, followed by 16 hex digits
+MARK_BYTES: Final = 17
 ANY_CLAIM: Final = "*"
 
 
@@ -267,12 +269,29 @@ class Outbound:
         return await self._settle(what, taken, 0, text.encode())
 
 
+def mark_of(org: str, customer_id: str) -> bytes:
+    """
+    What a note about this customer begins with: no UTF-8, so that it is told apart from notes about nobody.
+
+    As little as the note's own name, which is a hash, does it say whom it is about to whoever doesn't know already.
+    """
+    digest = blake2b(f"{org}/{customer_id}".encode(), digest_size=8, person=b"about").hexdigest()
+    return NOTE_MARK + digest.encode()
+
+
 class StoreNotes:
     """A connector's `Notes` in the store (`hub.channels.port`)."""
 
-    def __init__(self, store: RedisStore, org: str, connector: str) -> None:
+    def __init__(self, store: RedisStore, org: str, connector: str, mark: bytes = b"") -> None:
         self._store = store
+        self._org = org
+        self._connector = connector
         self._place = f"{org}/{connector}"
+        self._mark = mark
+
+    def about(self, customer_id: str) -> StoreNotes:
+        """See the port."""
+        return StoreNotes(self._store, self._org, self._connector, mark_of(self._org, customer_id))
 
     def _key(self, key: str) -> bytes:
         # A provider chooses what it is remembered by: of any length, in any characters.
@@ -283,6 +302,8 @@ class StoreNotes:
         """See the port."""
         name = self._key(key)
         value: bytes | None = await self._store.call("commit", name, b"GET", name)
+        if value is not None and value.startswith(NOTE_MARK):
+            value = value[MARK_BYTES:]
         return None if value is None else value.decode()
 
     async def put(self, key: str, value: str, *, ttl_ms: int, absent: bool = False) -> bool:
@@ -290,5 +311,7 @@ class StoreNotes:
         assert len(value) <= NOTE_CHARS_MAX, f"a note of {len(value)} characters"
         name = self._key(key)
         only = (b"NX",) if absent else ()
-        reply = await self._store.call("commit", name, b"SET", name, value.encode(), b"PX", b"%d" % ttl_ms, *only)
+        reply = await self._store.call(
+            "commit", name, b"SET", name, self._mark + value.encode(), b"PX", b"%d" % ttl_ms, *only
+        )
         return bool(reply == b"OK")

@@ -42,6 +42,16 @@ async def test_what_was_put_is_there(notes: Notes) -> None:
     assert await notes.get("key") == "3"
 
 
+async def test_notes_about_somebody_are_the_same_notes(notes: Notes) -> None:
+    """Whoever asks finds them, also with `absent`, and also what was written before anybody said whom it is about."""
+    about = notes.about("tel:15005550101")
+    assert await about.put("key", "\u00ff1", ttl_ms=60_000)
+    assert await notes.get("key") == await about.get("key") == await notes.about("x").get("key") == "\u00ff1"
+    assert not await notes.put("key", "2", ttl_ms=60_000, absent=True)
+    assert await notes.put("plain", "\u00ff2", ttl_ms=60_000)
+    assert await about.get("plain") == "\u00ff2"
+
+
 async def test_of_many_who_put_first_one_has_it(notes: Notes) -> None:
     """However many nodes ask at once."""
     won = await asyncio.gather(*(notes.put("once", str(n), ttl_ms=60_000, absent=True) for n in range(20)))

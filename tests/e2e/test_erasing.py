@@ -10,12 +10,14 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from tests.e2e.test_sms import FIRST, House, Texts
 from tests.support.centre import Centre, Story, confirm
 from tests.support.fixtures import PATIENT, east_and_west, running
 from tests.support.processes import CONFIG, ROOT, SECRET, HubProcess, StoreProcess
@@ -96,24 +98,42 @@ class Place:
         await ask(self.store, "CONFIG", "SET", "rdbcompression", "no")
         await ask(self.store, "SAVE")
 
-    def files(self, word: str) -> list[str]:
-        """The engine's files that have the word."""
+    async def kept(self) -> str:
+        """Every key with what it holds, then the engine's files as they would be written now."""
+        await self.rewrite()
+        found = "\n".join(await self.everything())
+        return found + "\n".join(path.read_bytes().decode("latin-1") for path in self.engine_files())
+
+    def engine_files(self) -> list[Path]:
+        """The append-only file and the snapshot."""
         kept = [path for path in self.store.folder.rglob("*") if path.is_file()]
         assert any(path.suffix == ".rdb" for path in kept)
         assert any(".incr." in path.name for path in kept)
-        return [path.name for path in kept if word.encode() in path.read_bytes()]
+        return kept
+
+    def files(self, word: str) -> list[str]:
+        """The engine's files that have the word."""
+        return [path.name for path in self.engine_files() if word.encode() in path.read_bytes()]
 
 
 Nodes = tuple[StoreProcess, tuple[HubProcess, HubProcess]]
 
 
 @pytest.fixture(scope="module")
-def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+def house() -> Iterator[House]:
+    """A provider of text messages."""
+    house = House(1)
+    with house.server:
+        yield house
+
+
+@pytest.fixture(scope="module")
+def two_nodes(tmp_path_factory: pytest.TempPathFactory, house: House) -> Iterator[Nodes]:
     """Two nodes over a store with an append-only file that isn't compressed."""
     folder = tmp_path_factory.mktemp("erasing")
     options = ("--appendonly", "yes", "--rdbcompression", "no", "--auto-aof-rewrite-percentage", "0")
     store = StoreProcess(folder / "store", options).start()
-    hubs = east_and_west(folder, store.url, QUICK)
+    hubs = east_and_west(folder, store.url, house.tables + QUICK)
     for hub in hubs:
         hub.start()
     yield store, hubs
@@ -185,6 +205,50 @@ async def test_nothing_of_an_erased_customer_is_left(place: Place) -> None:
     assert "starts again" not in logs, "no follower noticed that boards were written anew"
     assert "Traceback" not in logs
     assert platform.actions(story.id)
+
+
+def note_names(*keys: str) -> list[str]:
+    """What the store calls notes of these keys."""
+    return [blake2b(key.encode(), digest_size=16, person=b"note").hexdigest() for key in keys]
+
+
+async def test_what_an_adapter_noted_goes_with_the_customer(two_nodes: Nodes, house: House) -> None:
+    """
+    Text messages, an answer and its reports, a STOP, an end and the next conversation: all leave notes under hashes of the
+    number. No key and no file has one of them afterwards, whoever else writes keeps theirs, and the number begins anew.
+    """
+    store, hubs = two_nodes
+    account = next(house.free)
+    centre = Centre(*hubs, org=account.org)
+    place, texts = Place(centre, store, *hubs), Texts(centre, account)
+    try:
+        sid, stranger = await texts.text("Where is it?"), "+15005550199"
+        agent = await texts.joined()
+        message = await texts.said(agent, "Under way.")
+        await texts.tried()
+        callback = dict(texts.account.asked[0].form)["StatusCallback"]
+        assert (await texts.post({"MessageStatus": "delivered"}, callback)).status_code == 200
+        await agent.expect("message.receipt", FIRST, status="delivered")
+        await texts.router.accepted(texts.router.event("conversation.ended", FIRST))
+        again = await texts.text("Stop", node=1)
+        third = await texts.text("And now?", node=1)
+        await texts.text("I am somebody else", sid="SMother", From=stranger)
+        pair, other = "15005550006:15005550101", "15005550006:15005550199"
+        mine = note_names(
+            *(f"at:{pair}:{one}:0" for one in (sid, again, third)), f"at:{pair}:{again}:1", f"over:{pair}:1",
+            f"from:{pair}", f"stop:{pair}", f"word:{sid}", f"word:{again}", f"sent:{message}", f"there:{message}:1",
+        )  # fmt: skip
+        [theirs] = note_names(f"at:{other}:SMother:0")
+        before = await place.kept()
+        assert [name for name in (*mine, theirs, "15005550101") if before.count(name) < 2] == [], "planted, and on disk"
+        assert (await place.erased("tel:15005550101"))["erased"] == 2
+        after = await place.kept()
+        assert [name for name in (*mine, "15005550101") if name in after] == []
+        assert theirs in after, "others' stays"
+        await texts.text("Hello again")
+        assert [one["text"] for one in await texts.texts_of(FIRST)] == ["Hello again"]
+    finally:
+        await centre.close()
 
 
 async def program(place: Place, *words: str, status: int = 0) -> str:

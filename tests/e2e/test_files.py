@@ -403,3 +403,23 @@ async def test_the_sdk_sends_and_fetches(centre: Centre) -> None:
     assert (refused.value.code, refused.value.details["reason"]) == ("file_refused", "type")
     with pytest.raises(ValueError, match="not a file"):
         await fetch_file(url, token=bearer, file_url="https://files.example/a.pdf")
+
+
+async def test_bytes_that_nobody_names_are_removed(tmp_path: Path) -> None:
+    """By a running hub, when they are old enough; those of a file that is uploaded and not yet sent stay, and open."""
+    hub = HubProcess(tmp_path / "hub", config=CONFIG + "file_sweep_ms = 100\nfile_orphan_ms = 3600000\n")
+    async with running(hub) as centre:
+        story = await centre.story()
+        file = await uploaded(centre, agent_of(centre), story.id)
+        [kept] = [path for path in (hub.data / "files").rglob("fil_*") if path.is_file()]
+        old, new = (kept.with_name("fil_00" + letter * 20) for letter in "ab")
+        for path, age_s in ((kept, 7200), (old, 7200), (new, 60)):
+            path.touch()
+            os.utime(path, (time.time() - age_s,) * 2)
+
+        async def swept() -> bool:
+            return not old.exists()
+
+        await eventually(swept, wanted="the old bytes to go")
+        assert new.exists()
+        assert (await fetched(centre, file["url"], agent_of(centre))).content == PDF

@@ -107,8 +107,8 @@ class House:
         return account.answer
 
     @property
-    def config(self) -> str:
-        """Of a hub with a connector for each account."""
+    def tables(self) -> str:
+        """A connector for each account, and where the provider finds the hub: what a configuration begins with."""
         host = self.server.url.removeprefix("http://")
         tables = [
             f"""
@@ -123,7 +123,12 @@ numbers = {{ "{OURS}" = "support" }}
 """
             for one in self.accounts
         ]
-        return f'public_url = "{PUBLIC}"\n' + "".join(tables) + CONFIG + LIMITS
+        return f'public_url = "{PUBLIC}"\n' + "".join(tables)
+
+    @property
+    def config(self) -> str:
+        """Of a hub with these connectors."""
+        return self.tables + CONFIG + LIMITS
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 
 from hub.channels.delivery import ADAPTERS, make_channels
 from hub.connector_check import CHECKS
+from hub.connector_story import CHECKS as STORY_CHECKS
 from hub.protocol.platform import BadEvent, decode_event
 from hub.settings import build
 
@@ -45,6 +46,6 @@ def test_every_event_is_one_that_the_hub_reads() -> None:
 
 
 def test_every_check_is_described() -> None:
-    """By its name, in the table."""
-    for check in CHECKS:
+    """By its name, in the tables of both directions."""
+    for check in (*CHECKS, *STORY_CHECKS):
         assert f"`{check.name}`" in TEXT, check.name
