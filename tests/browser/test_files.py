@@ -267,3 +267,20 @@ async def test_accessible(visit: Visits, centre: Centre, axe: Check) -> None:
         for scheme in schemes:
             await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             await axe(page)
+
+
+async def test_names_and_kinds_are_whole_at_a_common_width(visit: Visits, centre: Centre) -> None:
+    """At 1280 pixels neither the wallboard's headings nor a picture's kind is cut off."""
+    story = await centre.story()
+    url = "https://files.example.org/1.png"
+    look = [{"url": url, "name": "1.png", "mime": "image/png"}]
+    await story.tell("message.created", message_id="m_look", text="Look", purpose="customer", attachments=look)
+    page = await console(visit, centre, viewport={"width": 1280, "height": 800})
+    await expect(page.locator(".tile-name")).to_have_count(5)
+
+    cut = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent.trim())"
+    assert await page.locator(".tile").evaluate_all(cut) == []
+    await watch(page)
+    kind = page.get_by_role("log").locator(".file .muted")
+    await expect(kind).to_have_text("image/png")
+    assert await kind.evaluate_all(cut) == []
