@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -65,15 +66,22 @@ async def run_outbox(args: argparse.Namespace) -> int:
         return await _ACTIONS[args.action](line, args)
     except HubError as error:
         print(error, file=sys.stderr)
-    except (OSError, TimeoutError):
+    except NoHubError:
         print(f"No hub answers at {args.url}.", file=sys.stderr)
     finally:
         await line.http.close()
     return 1
 
 
+class NoHubError(Exception):
+    """
+    Nobody answers at the address. It isn't an OSError, so that no failure of our own output (a pipe whose reader has
+    gone) is taken for it.
+    """
+
+
 class Line:
-    """The hub's routes for the outbox. Raises HubError for what it refuses, OSError where none is there."""
+    """The hub's routes for the outbox. Raises HubError for what it refuses, NoHubError where none is there."""
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url
@@ -84,7 +92,10 @@ class Line:
         """One request; what it is answered."""
         given = {name: str(value) for name, value in query.items() if value is not None}
         path = http_path(self.url, route) + (f"?{urlencode(given)}" if given else "")
-        answer = await self.http.request(method, path, headers=self._headers)
+        try:
+            answer = await self.http.request(method, path, headers=self._headers)
+        except (OSError, TimeoutError) as error:
+            raise NoHubError from error
         if answer.status != 200:
             raise answer.refusal()
         return dict(json.loads(answer.body))
@@ -108,7 +119,7 @@ async def _show(line: Line, args: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
         return 0
     for name, value in found.items():
-        print(f"{name:<16} {'' if value is None else value}")
+        print(f"{name:<16} {shown(name, value)}".rstrip())
     return 0
 
 
@@ -129,6 +140,8 @@ async def _each(line: Line, args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(done, indent=2))
     else:
+        if not done:
+            print("Nothing was given up.", file=sys.stderr)
         for one in done:
             print(f"{one['id']}  {'done' if one['done'] else one['error']['message']}")
     return 0 if all(one["done"] for one in done) else 1
@@ -149,6 +162,15 @@ def _row(one: Json, now_ms: int) -> tuple[str, ...]:
     due = "" if next_at is None else "now" if next_at <= now_ms else f"in {duration(next_at - now_ms)}"
     cells = (one["id"], one["state"], one["connector"], one["conversation_id"], one["type"])
     return (*cells, duration(now_ms - one["at"]), str(one["tries"]), due, one["reason"])
+
+
+def shown(name: str, value: object) -> str:
+    """One member of an action for people: a time (`at` and `..._at`, Unix ms) as ISO 8601 in UTC, nothing for null."""
+    if value is None:
+        return ""
+    if isinstance(value, int) and (name == "at" or name.endswith("_at")):
+        return datetime.fromtimestamp(value / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return str(value)
 
 
 def duration(ms: int) -> str:

@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser(words).parse_args(words)
         status: int = args.run(args)
+        sys.stdout.flush()  # here, where it is handled that whoever reads it has gone
         return status
     except SettingsError as error:
         return _complain(str(error), 2)

@@ -173,8 +173,10 @@ def _page(failed: SignInFailed, refused: Refused | None = None) -> Response:
     message, code = html.escape(failed.message), html.escape(failed.code)
     body = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Not signed in</title><main><h1>Not signed in</h1><p>{message}</p><p><code>{code}</code></p>"
-        '<p><a href="/">Back to the start</a></p></main></html>'
+        '<title>Not signed in</title><link rel="icon" type="image/svg+xml" href="/assets/icon.svg">'
+        '<link rel="stylesheet" href="/assets/console.css"><main class="signin"><div class="signin-card">'
+        f'<h1>Not signed in</h1><p>{message}</p><p class="muted"><code>{code}</code></p>'
+        '<a class="button primary wide" href="/">Back to the start</a></div></main></html>'
     )
     headers = {**PAGE_HEADERS, **NO_STORE, **refusal_headers(failed.status, refused)}
     return Response(body, failed.status, media_type="text/html", headers=headers)

@@ -129,7 +129,7 @@ class Records:
             for told in self.on_erased:
                 await told(org, conversation_id)
         except OSError as error:
-            log.warning("what a conversation has outside the store can't be erased: %s", error.strerror or type(error))
+            log.warning("what a conversation has outside the store can't be erased: %s", error.strerror or error)
             return False
         await self.node.store.erase(org, conversation_id, why=why, forget=forget)
         self.erased[why] += 1

@@ -143,7 +143,7 @@ class Files:
             # Also when cancelled: what nobody will ever name must not stay. Of an unknown outcome the bytes may.
             await self._undo(meta, keep_bytes=isinstance(error, Refused) and error.details.get("outcome") == "unknown")
             if isinstance(error, OSError):
-                log.error("a file can't be kept: %s", error.strerror or type(error).__name__)
+                log.error("a file can't be kept: %s", error.strerror or error)
                 raise refused("space", "The file can't be kept at the moment; try again later.") from error
             raise
         if not named:

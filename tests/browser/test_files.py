@@ -267,3 +267,34 @@ async def test_accessible(visit: Visits, centre: Centre, axe: Check) -> None:
         for scheme in schemes:
             await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             await axe(page)
+
+
+async def test_names_and_kinds_are_whole_at_a_common_width(visit: Visits, centre: Centre) -> None:
+    """At 1280 pixels neither the wallboard's headings nor a picture's kind is cut off."""
+    story = await centre.story()
+    url = "https://files.example.org/1.png"
+    look = [{"url": url, "name": "1.png", "mime": "image/png"}]
+    await story.tell("message.created", message_id="m_look", text="Look", purpose="customer", attachments=look)
+    page = await console(visit, centre, viewport={"width": 1280, "height": 800})
+    await expect(page.locator(".tile-name")).to_have_count(5)
+
+    cut = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent.trim())"
+    assert await page.locator(".tile").evaluate_all(cut) == []
+    await watch(page)
+    kind = page.get_by_role("log").locator(".file .muted")
+    await expect(kind).to_have_text("image/png")
+    assert await kind.evaluate_all(cut) == []
+
+
+async def test_a_refusal_is_seen_below_others(visit: Visits, centre: Centre) -> None:
+    """On a phone, where the tray has more files than fit, why the last one is refused is on the screen."""
+    page = await messenger(visit, centre, await centre.story(), viewport={"width": 375, "height": 720})
+    for number in range(6):
+        await attach(page, f"page-{number}.html", b"<html>", "text/html")
+        refusal = page.get_by_role("alert").nth(number)
+        await expect(refusal).to_be_in_viewport(ratio=0.5)
+        box = await page.get_by_role("list", name="Files").last.bounding_box()
+        there = await refusal.bounding_box()
+        assert box is not None
+        assert there is not None
+        assert there["y"] < box["y"] + box["height"]

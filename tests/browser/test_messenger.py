@@ -174,6 +174,32 @@ async def test_one_element_in_any_page(visit: Visits, guests: Centre) -> None:
     await expect(page.get_by_role("log").get_by_text("Is it in stock?")).to_be_visible()
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["before the script", "after it"])
+async def test_a_page_that_knows_its_customer(visit: Visits, centre: Centre, guests: Centre, late: bool) -> None:
+    """`getToken` counts whenever it is set, also where this browser had an anonymous conversation before."""
+    story = await centre.story()
+    await story.customer_says("My order is late.")
+    page = await started(visit)
+    await page.goto(f"{guests.hub.url}/readyz")
+    await page.evaluate(
+        """async ([src, token, late]) => {
+             document.documentElement.innerHTML = '<head></head><body><h1>A shop</h1><hub-messenger></hub-messenger></body>';
+             const know = () => { document.querySelector('hub-messenger').getToken = async () => token; };
+             if (!late) know();
+             document.body.append(Object.assign(document.createElement('script'), {type: 'module', src}));
+             await customElements.whenDefined('hub-messenger');
+             if (late) know();
+        }""",
+        [
+            f"{guests.hub.url}/assets/messenger-element.js",
+            centre.token("cus_7", "customer", conversation=story.id, name="Dana"),
+            late,
+        ],
+    )
+    await expect(page.get_by_role("log").get_by_text("My order is late.")).to_be_visible()
+    await expect(page.get_by_text("Where is my refund?")).to_have_count(0)
+
+
 async def test_the_customer_learns_names_and_nothing_else(visit: Visits, centre: Centre) -> None:
     """The name of who answers changes with a takeover; of monitor and takeover themselves nothing is told."""
     frames: list[str] = []

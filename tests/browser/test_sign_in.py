@@ -146,13 +146,27 @@ async def test_an_agent_lands_at_the_desk(visiting: Visits, acme: Centre) -> Non
     await expect(page.get_by_role("link", name="Sign in with your organization")).to_be_visible()
 
 
-async def test_somebody_without_a_group(visiting: Visits, acme: Centre) -> None:
-    """Whom nothing is granted to is told so in a page that leads back."""
+async def test_whose_token_is_revoked_may_sign_in(visiting: Visits, acme: Centre) -> None:
+    """Console and desk offer the provider, too, to whoever came with a token that counts no longer."""
+    for path, sub, role in (("/", "bo", "supervisor"), ("/desk", "eva", "agent")):
+        page = await visiting(path, acme.token(sub, role))
+        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        admin = {"authorization": f"Bearer {acme.token('olga', 'admin')}"}
+        revoked = await acme.http.post(f"{acme.hub.url}/v1/revocations", json={"sub": sub}, headers=admin)
+        assert revoked.status_code == 200
+        await expect(page.get_by_role("link", name="Sign in with your organization")).to_be_visible()
+        await expect(page.get_by_role("alert")).to_be_visible()
+
+
+async def test_somebody_without_a_group(visiting: Visits, acme: Centre, axe: Callable[[Page], Awaitable[None]]) -> None:
+    """Whom nothing is granted to is told so in a page that leads back and looks like the others."""
     page = await visiting("/")
     await sign_in(page, "guest")
     await expect(page.get_by_role("heading", name="Not signed in")).to_be_visible()
     await expect(page.get_by_text("not_permitted")).to_be_visible()
     assert all("403" in one and "/sign-in/callback" in one for one in visiting.problems)  # the browser says so, too
     visiting.problems.clear()
+    assert await page.locator(".signin-card").evaluate("card => getComputedStyle(card).padding") == "32px"
+    await axe(page)
     await page.get_by_role("link", name="Back to the start").click()
     await expect(page.get_by_role("link", name="Sign in with your organization")).to_be_visible()

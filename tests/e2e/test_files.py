@@ -365,6 +365,7 @@ async def test_files_in_a_bucket(tmp_path: Path) -> None:
             server.stop()
             answer = await post_file(centre, agent_of(centre), story.id, "b.pdf", PDF)
             assert await refusal(answer) == (422, "file_refused", "space")
+            assert "a file can't be kept: the bucket refused or didn't answer" in hub.log.read_text()
             assert (await linked(centre, file["url"], agent_of(centre))).status_code == 503
     finally:
         server.stop()

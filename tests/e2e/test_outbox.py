@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import re
+import sys
 import uuid
 from typing import Any
 
@@ -171,11 +174,13 @@ async def test_the_program_shows_and_mends(
     assert [one["id"] for one in listed["actions"]] == [worse, bad]
     status, out, _ = await hub("show", bad)
     assert (status, "the receiver answered 410" in out) == (0, True)
+    assert re.search(r"^failed_at +20[0-9-]{8}T[0-9:]{8}Z$", out, re.M), out
     assert json.loads((await hub("show", bad, "--json"))[1])["id"] == bad
     assert (await hub("drop", worse))[:2] == (0, f"{worse}  done\n")
     provider.habit = lambda _call, _times: reply()
     assert (await hub("retry", "--all-dead"))[:2] == (0, f"{bad}  done\n")
     await told(agent, story, bad, "sent")
+    assert await hub("retry", "--all-dead") == (0, "", "Nothing was given up.\n")
     status, out, _ = await hub("retry", bad)
     assert (status, "No action of this id" in out) == (1, True)
     status, _, error = await hub("show", bad)
@@ -191,3 +196,17 @@ def test_no_hub_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     """In one sentence, with the address."""
     assert main(["outbox", "list", "--token", "x", "--url", "http://127.0.0.1:1"]) == 1
     assert capsys.readouterr().err == "No hub answers at http://127.0.0.1:1.\n"
+
+
+async def test_a_reader_that_has_gone_is_no_missing_hub(shop: Shop) -> None:
+    """`hub outbox list | head`: who reads the output may go; that says nothing about the hub."""
+    centre, _ = shop
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = ["outbox", "list", "--json", "--url", centre.hub.url, "--token", centre.token("olga", "admin")]
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "hub", *words, stdout=writing, stderr=asyncio.subprocess.PIPE
+    )
+    os.close(writing)
+    _, error = await program.communicate()
+    assert (program.returncode, error) == (1, b"")

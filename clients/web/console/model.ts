@@ -142,6 +142,12 @@ class Model extends EventTarget {
     } else this.tell("conn");
   }
 
+  /** Ask what a page that began with a token hasn't: whether one can sign in here. Nobody is signed in by that. */
+  async #findOffer(): Promise<void> {
+    this.offered = (await signedIn()) !== undefined;
+    this.tell("conn");
+  }
+
   #remember(token: string): void {
     this.token = token;
     if (token) sessionStorage.setItem(TOKEN_KEY, token);
@@ -194,6 +200,7 @@ class Model extends EventTarget {
     sessionStorage.removeItem(SESSION_KEY);
     this.signedOut = why;
     this.tell("conn");
+    if (!this.offered) void this.#findOffer();
   }
 
   async #ticket(): Promise<string> {

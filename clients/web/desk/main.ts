@@ -89,6 +89,7 @@ class HubDesk extends LitElement {
       this.#account.drop();
       this.problem = t(detail.reason === 'unauthenticated' ? 'expired' : 'refused');
       this.#hub = this.#desk = null;
+      void this.#account.findOffer().then(() => this.tick++);
     }
     this.tick++;
   }
@@ -98,6 +99,8 @@ class HubDesk extends LitElement {
     sessionStorage.removeItem(ROWS);
     this.#hub = this.#desk = null;
     this.problem = (await this.#account.end()) ? '' : t('stillSignedIn');
+    this.tick++;
+    await this.#account.findOffer();
     this.tick++;
   }
 

@@ -7,7 +7,7 @@
  * Attributes: `token` (a customer's identity token; without one an anonymous customer is made where the hub allows it),
  * `queue` (default `support`), `heading`, `hub` (address of the hub; default: where the script came from), `floating` (a
  * button in the corner that opens the chat; without it the element fills its place). Property `getToken`: an async function,
- * asked for a token at each connect.
+ * asked for a token at each connect; it may be set at any time.
  */
 
 import { LitElement, html, nothing, unsafeCSS, type TemplateResult } from 'lit';
@@ -72,7 +72,9 @@ export class HubMessenger extends LitElement {
   declare tick: number;
   declare problem: string;
   declare asking: boolean;
-  getToken: (() => Promise<string>) | null = null;
+  #ask: (() => Promise<string>) | null = null;
+  /** What it answered last. */
+  #asked = '';
   #account = new Account('messenger');
   /** An anonymous customer's: they come back by it in another tab, or after closing this one. */
   #guest = new Account('messenger.guest', browserStorage());
@@ -92,6 +94,9 @@ export class HubMessenger extends LitElement {
 
   constructor() {
     super();
+    // What the page has set before this script came would hide the accessor below.
+    this.#ask = (Object.getOwnPropertyDescriptor(this, 'getToken')?.value as (() => Promise<string>) | undefined) ?? null;
+    Reflect.deleteProperty(this, 'getToken');
     this.token = '';
     this.queue = 'support';
     this.heading = '';
@@ -102,6 +107,16 @@ export class HubMessenger extends LitElement {
     this.tick = 0;
     this.problem = '';
     this.asking = false;
+  }
+
+  get getToken(): (() => Promise<string>) | null {
+    return this.#ask;
+  }
+
+  /** May be set before this script has come, and after: an anonymous conversation gives way to the customer's own. */
+  set getToken(ask: (() => Promise<string>) | null) {
+    this.#ask = ask;
+    if (ask && this.isConnected) this.#reopen();
   }
 
   override connectedCallback(): void {
@@ -137,7 +152,8 @@ export class HubMessenger extends LitElement {
 
   /** The identity token: the page's, the one of the address, or the anonymous one of this browser. */
   async #identity(): Promise<string> {
-    const token = this.getToken ? await this.getToken() : this.token || this.#account.token || this.#guest.token;
+    if (this.#ask) this.#asked = await this.#ask();
+    const token = this.#asked || this.token || this.#account.token || this.#guest.token;
     if (!token) throw new HubError('unauthenticated', 'There is no token.');
     return token;
   }
@@ -149,6 +165,17 @@ export class HubMessenger extends LitElement {
     const answer = await call('/v1/tickets', { method: 'POST', headers: { authorization: `Bearer ${token}` } });
     return answer.ticket;
   };
+
+  /** Connect as somebody else than before. */
+  #reopen(): void {
+    this.#line?.close();
+    this.#store = null;
+    this.#outgoing = [];
+    this.#tray = null;
+    this.#allOlder = false;
+    this.#receipted.clear();
+    this.#open();
+  }
 
   #open(): void {
     this.phase = 'opening';
@@ -390,7 +417,7 @@ export class HubMessenger extends LitElement {
   }
 
   #form(): TemplateResult {
-    const known = claimsOf(this.token || this.#account.token).name;
+    const known = claimsOf(this.#asked || this.token || this.#account.token).name;
     return html`<form class="start" @submit=${this.#start}>
       <p class="muted">${t('lead')}</p>
       ${known ? nothing : html`<label class="field" for="name">${t('name')}<input class="input" id="name" name="name" autocomplete="name" maxlength="100" dir="auto" /></label>`}
@@ -464,6 +491,10 @@ export class HubMessenger extends LitElement {
     const anonymous = !this.token && !this.getToken;
     return html`<div class="over" role="status"><p>${t('ended')}</p>
       ${anonymous ? html`<button class="btn primary" type="button" @click=${() => this.#startOver()}>${t('fresh')}</button>` : nothing}</div>`;
+  }
+
+  protected override willUpdate(changed: Map<PropertyKey, unknown>): void {
+    if (changed.has('token') && this.token && !this.#line) this.#open(); // a property that was set before this script came
   }
 
   protected override updated(): void {

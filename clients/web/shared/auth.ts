@@ -77,6 +77,11 @@ export class Account {
     return this.bySession;
   }
 
+  /** Ask what a page that began with a token hasn't: whether one can sign in here. Nobody is signed in by that. */
+  async findOffer(): Promise<void> {
+    this.offered ||= (await signedIn()) !== undefined;
+  }
+
   /** Say that a page of the session is open. */
   touch(): void {
     if (this.bySession) void signedIn();

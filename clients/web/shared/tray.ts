@@ -5,6 +5,7 @@
  */
 
 import { html, nothing, svg, type TemplateResult } from 'lit';
+import { ref } from 'lit/directives/ref.js';
 import { HubError, randomId, type Attachment, type HubFiles } from '../sdk/hub.ts';
 
 const TOGETHER = 2;
@@ -188,10 +189,13 @@ export function trayView(tray: Tray, t: Say): TemplateResult | typeof nothing {
   return html`<ul class="tray" aria-label=${t('files')}>${tray.uploads.map((one) => chip(tray, one, t))}</ul>`;
 }
 
+/** A problem is seen once, also where the tray has more than fits. */
+const shown = (problem?: Element): void => problem?.scrollIntoView({ block: 'nearest' });
+
 function chip(tray: Tray, one: Upload, t: Say): TemplateResult {
   const { name, size } = one.file;
   const state = one.problem
-    ? html`<span class="tray-problem" role="alert">${whyRefused(one.problem, t)}</span>`
+    ? html`<span class="tray-problem" role="alert" ${ref(shown)}>${whyRefused(one.problem, t)}</span>`
     : one.attachment
       ? html`<span class="tray-size">${sizeOf(size)} <span class="sr">${t('fileReady')}</span></span>`
       : html`<progress max="1" .value=${one.share} aria-label=${t('uploading', { name })}></progress>`;
