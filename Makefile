@@ -8,9 +8,10 @@ PYTEST := $(BIN)/python -m pytest
 # Tests wait a third of their time; fault tests most of it: for leases, failovers, stores that come back. Whoever has nothing
 # left to do takes tests from another worker; what may take longest begins first (tests/conftest.py).
 PARALLEL := -n $(shell expr 3 \* $(WORKERS) / 2) --dist worksteal
-FAULTS := -n $(shell expr 2 \* $(WORKERS)) --dist worksteal tests/faults
+FAULTS := $(PARALLEL) -m 'not alone and not soak' tests/faults
+FAULTS_ALONE := -m 'alone and not soak' tests/faults
 BROWSER := -n $(WORKERS) --dist worksteal -m 'browser and not alone' tests/browser
-ALONE := -m 'browser and alone' tests/browser
+BROWSER_ALONE := -m 'browser and alone' tests/browser
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard hub clients tests experiments)
 
@@ -51,8 +52,9 @@ types: setup ## mypy --strict
 
 test: setup tools ## every test; what needs more than Python is installed where that can be, else said
 	$(PYTEST) $(PARALLEL) --ignore tests/faults $(ARGS)
+	$(PYTEST) $(FAULTS_ALONE) $(ARGS)
 	$(PYTEST) $(FAULTS) $(ARGS)
-	@if command -v chromium >/dev/null; then $(PYTEST) $(ALONE) $(ARGS) && $(PYTEST) $(BROWSER) $(ARGS); fi
+	@if command -v chromium >/dev/null; then $(PYTEST) $(BROWSER_ALONE) $(ARGS) && $(PYTEST) $(BROWSER) $(ARGS); fi
 
 tools: ## Debian's packages that some tests need, where they are missing and can be installed
 	@wanted=""; for pair in chromium:chromium redis-server:redis-server spin:spin cc:gcc ip:iproute2 haproxy:haproxy promtool:prometheus; do \
@@ -74,13 +76,14 @@ e2e: setup ## real hubs, real sockets
 	$(PYTEST) $(PARALLEL) tests/e2e $(ARGS)
 
 faults: setup ## what breaks: hubs, stores, lines, networks, clocks
+	$(PYTEST) $(FAULTS_ALONE) $(ARGS)
 	$(PYTEST) $(FAULTS) $(ARGS)
 
 beside: setup ## a node of another revision beside one of this tree: make beside REV=HEAD~8
 	$(BIN)/python -m tests.faults.beside $(REV)
 
 browser: setup ## the pages in Chromium
-	$(PYTEST) $(ALONE) $(ARGS)
+	$(PYTEST) $(BROWSER_ALONE) $(ARGS)
 	$(PYTEST) $(BROWSER) $(ARGS)
 
 fuzz: setup ## millions of frames that nobody sends on purpose, and every wrong request; hours

@@ -43,6 +43,18 @@ async def test_a_masked_part_is_marked(visit: Visits, centre: Centre, axe: Check
     await axe(page)
 
 
+async def test_a_number_for_a_name_uncovers_nothing(visit: Visits, centre: Centre) -> None:
+    """A sender whose name is a number is masked in each message; only a message with a mask of its own can be revealed."""
+    story = await centre.story(customer={"id": "cus_8", "name": CARD})
+    await story.customer_says("Nothing to hide.")
+    await story.customer_says(f"My card is {CARD}.")
+    page = await console(visit, centre, **REVEALING)
+    await watch(page)
+    log = page.get_by_role("log", name="Transcript")
+    await expect(log.get_by_text("Nothing to hide.")).to_be_visible()
+    await expect(page.get_by_role("button", name="Reveal", exact=True)).to_have_count(1)
+
+
 async def test_a_message_is_revealed_for_a_reason(visit: Visits, centre: Centre, axe: Check) -> None:
     """By keyboard: the dialog asks why; the one message is clear until it is hidden, or the monitor ends."""
     story = await centre.story()

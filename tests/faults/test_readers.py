@@ -40,6 +40,7 @@ async def sockets(hub: HubProcess) -> int:
     return int(float(next(line for line in text.splitlines() if line.startswith(wanted)).removeprefix(wanted)))
 
 
+@pytest.mark.alone
 async def test_one_in_five_is_stuck(small_buffers: HubProcess) -> None:
     """Who reads gets every message and is never closed; the stuck are out in 10 s and resume without a gap."""
     asyncio.get_running_loop().set_debug(False)

@@ -30,6 +30,7 @@ async def three(store: StoreProcess, tmp_path: Path) -> AsyncIterator[tuple[HubP
         hub.kill()
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(0 if "SOAK_ROLLING" in os.environ else 180)
 @pytest.mark.parametrize("turn", range(ROUNDS))
 async def test_three_nodes_restarted_in_turn(three: tuple[HubProcess, ...], turn: int) -> None:

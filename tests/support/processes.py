@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -57,17 +58,22 @@ action_repeat_ms = 1000
 
 
 _given: set[int] = set()
+_CHANCE = random.SystemRandom()  # tests seed the other one, in each worker alike
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on right now, and that nobody here was given before."""
+    """
+    A TCP port of the loopback that nobody listens on right now, and that nobody here was given before.
+
+    It is below those that the kernel gives to connections, or one of them could take it before who asked for it does.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in _given:
-            _given.add(port)
-            return port
+        port = _CHANCE.randrange(12_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 class HubProcess:

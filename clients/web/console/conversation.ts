@@ -33,9 +33,17 @@ export function safeLink(url: unknown): string | null {
   }
 }
 
-/** What the hub has put in the place of what isn't shown, marked as such for the eye and for a screen reader. */
+/** What the hub puts in the place of what isn't shown; or of a whole text that grew too long by it. */
+const MASK = /(\[[^[\]\n]*••••[^[\]\n]*\]|\[…\])/;
+
+/** True where something of what was said is masked; a number that is its sender's name is masked in each message. */
+function covers(message: Message): boolean {
+  return [message.text, ...message.attachments.map((file) => String(file.name))].some((text) => MASK.test(text));
+}
+
+/** A masked text, its masks marked as such for the eye and for a screen reader. */
 function masked(text: string): unknown[] {
-  return text.split(/(\[[^[\]\n]*••••[^[\]\n]*\])/).map((part, index) =>
+  return text.split(MASK).map((part, index) =>
     index % 2 ? html`<span class="masked"><span aria-hidden="true">${part}</span><span class="sr">${t("masked", { what: part.slice(1, -1).replace("••••", " ") })}</span></span>` : part,
   );
 }
@@ -339,7 +347,7 @@ export class Conversation extends View {
   #cover(message: Message, revealed: boolean): unknown {
     const id = this.id_;
     if (revealed) return html`<button type="button" class="button quiet cover" @click=${() => model.hide(id, message.message_id)}>${icons.eye}<span>${t("reveal_hide")}</span></button>`;
-    if (!message.masked || !this.#live || !model.monitors(id) || !model.me.may("reveal")) return nothing;
+    if (!message.masked || !covers(message) || !this.#live || !model.monitors(id) || !model.me.may("reveal")) return nothing;
     return html`<button type="button" class="button quiet cover" aria-haspopup="dialog" @click=${() => model.show({ kind: "reveal", id, message: message.message_id })}>${icons.eye}<span>${t("reveal")}</span></button>`;
   }
 
