@@ -64,6 +64,18 @@ class Backoff:
         return chance.uniform(0, bound) / 1000
 
 
+def silence_limit_s(heartbeat_ms: int, slack_s: float, monitor_ping_ms: int) -> float:
+    """
+    Seconds without a frame after which the hub is gone (protocol, section Heartbeat).
+
+    `monitor_ping_ms` is the hub's pace while one monitors, 0 where one doesn't or the hub hasn't said it: two pings and a
+    half that didn't come tell as much as a heartbeat and its slack. Below a second any machine may be late by itself.
+    """
+    usual = heartbeat_ms / 1000 + slack_s
+    pace_s = monitor_ping_ms / 1000
+    return min(usual, max(2.5 * pace_s, pace_s + 1.0)) if monitor_ping_ms else usual
+
+
 def move_after(ending: Ending) -> Move:
     """The table's row for an ending; WAIT only where the hub said for how long."""
     if ending.code < 1000:

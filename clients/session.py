@@ -28,7 +28,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from clients.inbox import Inbox
-from clients.policy import Backoff, Ending, Move, move_after
+from clients.policy import Backoff, Ending, Move, move_after, silence_limit_s
 from clients.wire import (
     HUB_FRAME_BYTES_MAX,
     SUBPROTOCOL,
@@ -64,13 +64,18 @@ CHANGING: Final = frozenset(
 SNAPSHOTS: Final = frozenset({"monitor.started", "conversation.snapshot", "stream.reset"})
 CURSORS_MAX: Final = 500  # in one hello, which is a frame of 64 KiB; the rest get their snapshot again
 SILENCE_SLACK_S: Final = 10.0  # protocol: dead after heartbeat_ms + 10 s without a frame
+CERTAIN_S: Final = 0.25  # what came while this loop was held up is read before the hub is called silent
 STABLE_S: Final = 5.0  # a connection that lived this long forgives the failures before it
 TOKEN_TRIES: Final = 5  # tokens refused in a row before giving up
 UNKNOWN_TRIES: Final = 4  # how often a command of unknown outcome is asked again by its `req`
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """The hub's answer to hello; `secret` is for the next resume, `status` of a supervisor or agent."""
+    """
+    The hub's answer to hello; `secret` is for the next resume, `status` of a supervisor or agent.
+
+    `monitor_ping_ms` is the pace of pings while this session monitors; 0: it isn't told.
+    """
 
     session: str
     secret: str = ""
@@ -79,6 +84,7 @@ class Hello(msgspec.Struct, frozen=True):
     status: str | None = None
     permissions: list[str] = []
     heartbeat_ms: int = 25_000
+    monitor_ping_ms: int = 0
     server_time: int = 0
 
 
@@ -150,6 +156,8 @@ class Session:
         self._closing: dict[str, Any] = {}
         self._refusal: HubError | None = None
         self._heard = 0.0
+        self._monitored: set[str] = set()  # conversations; the hub pings faster while there are any
+        self._look: asyncio.TimerHandle | None = None  # the next one for a hub that has gone silent
         self._task: asyncio.Task[None] | None = None
         self._first: asyncio.Future[None] | None = None
         self._close_code: int | None = None
@@ -365,13 +373,12 @@ class Session:
         return await token if inspect.isawaitable(token) else token
 
     async def _converse(self, socket: ClientConnection) -> Ending:
-        watchdog: asyncio.Task[None] | None = None
         try:
             async with asyncio.timeout(self.options.hello_timeout_s):
                 await socket.send(self._hello_text())
                 while not self._ready:
                     await self._take_frame(await socket.recv())
-            watchdog = asyncio.create_task(self._watch(socket))
+            self._watch()
             await self._flush()
             while True:
                 await self._take_frame(await socket.recv())
@@ -383,8 +390,10 @@ class Session:
             socket.transport.abort()
             return Ending(1006, str(error) or "no answer to hello")
         finally:
-            if watchdog is not None:
-                watchdog.cancel()
+            if self._look is not None:
+                self._look.cancel()
+                self._look = None
+            socket.transport.abort()  # where it has ended, nothing; where this was cancelled, nobody else would
 
     def _ending(self, code: int, reason: str) -> Ending:
         """The close as the hub explained it; an announced code counts where the line broke before the close frame."""
@@ -402,15 +411,26 @@ class Session:
             }
         return msgspec.json.encode(hello).decode()
 
-    async def _watch(self, socket: ClientConnection) -> None:
-        """Abort the line when the hub was silent for heartbeat_ms + 10 s; a half-open line says nothing else."""
+    def _watch(self) -> None:
+        """See to it that a silent hub is noticed: a half-open line says nothing else."""
+        if self._look is not None:
+            self._look.cancel()
+        self._look = asyncio.get_running_loop().call_at(self._silent_at(), self._look_for_silence, False)
+
+    def _silent_at(self) -> float:
         assert self.hello is not None
+        pace_ms = self.hello.monitor_ping_ms if self._monitored else 0
+        return self._heard + silence_limit_s(self.hello.heartbeat_ms, SILENCE_SLACK_S, pace_ms)
+
+    def _look_for_silence(self, certain: bool) -> None:
         loop = asyncio.get_running_loop()
-        limit_s = self.hello.heartbeat_ms / 1000 + SILENCE_SLACK_S
-        while (rest_s := self._heard + limit_s - loop.time()) > 0:  # noqa: ASYNC110 - an Event would be set per frame
-            await asyncio.sleep(rest_s)
-        self._closing = {"code": 1006, "reason": "the hub is silent"}
-        socket.transport.abort()
+        if loop.time() < self._silent_at():
+            self._watch()
+        elif not certain:
+            self._look = loop.call_later(CERTAIN_S, self._look_for_silence, True)
+        elif self._socket is not None:
+            self._closing = {"code": 1006, "reason": "the hub is silent"}
+            self._socket.transport.abort()
 
     def _abort(self) -> None:
         """Drop the line without a close code, so that the session can be resumed."""
@@ -426,7 +446,8 @@ class Session:
                 self._take_answer(line)
             elif line.event == "ping":
                 if self._socket is not None:
-                    await self._socket.send('{"cmd":"pong"}')
+                    with suppress(ConnectionClosed):  # why it closes may be in what is still unread
+                        await self._socket.send('{"cmd":"pong"}')
             elif line.event == "closing":
                 self._closing = line.data or {}
             else:
@@ -455,6 +476,7 @@ class Session:
         lost = [] if self.hello.resumed or not again else sorted(self.cursors)
         if not self.hello.resumed:
             self.cursors.clear()
+            self._monitored.clear()
         self._inbox.caught_up()
         # Whatever had no answer is asked again, in the order of the calls and before anything newer.
         self._outbox = deque(self._pending.values())
@@ -481,12 +503,23 @@ class Session:
         """For subclasses: hello was answered (`again`: not for the first time); runs before anything else is read."""
 
     def _take_event(self, event: Event) -> None:
+        if event.event in {"monitor.started", "monitor.ended"}:
+            self._note_monitor(event)
         if self._repeated(event):
             return
         if self._inbox.put(event):
             self._note_position(event)
         elif event.event in SNAPSHOTS and event.conversation_id is not None:
             self.cursors.pop(event.conversation_id, None)  # without a position the resume brings the snapshot again
+
+    def _note_monitor(self, event: Event) -> None:
+        """Monitors tell how often the hub pings."""
+        before = len(self._monitored)
+        if event.conversation_id is not None:
+            change = self._monitored.add if event.event == "monitor.started" else self._monitored.discard
+            change(event.conversation_id)
+        if self._look is not None and not before and self._monitored:
+            self._watch()  # the look that is due was meant for a slower pace
 
     def _repeated(self, event: Event) -> bool:
         """True for a transcript event that was had already; the hub doesn't send such, a proxy's replay might."""

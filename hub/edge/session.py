@@ -464,6 +464,7 @@ class BaseSession:
             "user": {"id": self.person.user_id, "name": self.person.name},
             "permissions": sorted(self.person.permissions),
             "heartbeat_ms": self.settings.heartbeat_ms,
+            **self.paces(),
             "server_time": self.node.now_ms(),
         }
         if status is not None:
@@ -476,6 +477,10 @@ class BaseSession:
             self.ping()  # its pong says that they have the secret
         cursors = hello.resume.cursors if hello.resume is not None and resumed is not None else {}
         await self.opened(resumed, cursors)
+
+    def paces(self) -> dict[str, object]:
+        """For subclasses: how often what else happens on such a socket, for hello's answer."""
+        return {}
 
     async def _attach(self, resume: c.Resume | None) -> tuple[bytes, bytes] | None:
         """Take over the old session (its views and monitors), or make a new one (None)."""

@@ -46,6 +46,10 @@ class SupervisorSession(StaffSession):
         self._told_ended: dict[str, None] = {}
         self._prepared = ("", "")  # the takeover that this socket prepared last, and its conversation
 
+    def paces(self) -> dict[str, object]:
+        """How often this socket is pinged while it has a monitor: who hears nothing for some of these is cut off."""
+        return {"monitor_ping_ms": self.settings.monitor_ping_ms}
+
     # -- monitoring --------------------------------------------------------------------------------------------------
 
     async def monitor_start(self, item: c.MonitorStart) -> None:

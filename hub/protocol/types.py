@@ -447,7 +447,7 @@ class Nothing(TypedDict):
 
 
 class HelloOk(TypedDict):
-    """Connected. `status` and `permissions` where the role has them."""
+    """Connected. `status`, `permissions` and `monitor_ping_ms` (supervisors) where the role has them."""
 
     session: str
     secret: str
@@ -456,6 +456,7 @@ class HelloOk(TypedDict):
     status: NotRequired[PersonStatus]
     permissions: NotRequired[list[str]]
     heartbeat_ms: int
+    monitor_ping_ms: NotRequired[int]
     server_time: int
 
 

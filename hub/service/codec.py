@@ -1,15 +1,21 @@
-"""State as bytes and back. The stored form is JSON of the domain's own values; unknown fields of a newer node are kept out."""
+"""
+State as bytes and back. The stored form is JSON of the domain's own values.
+
+While nodes are brought up to date one after the other, a newer one may have written members that this one doesn't know.
+They have no place in the domain's values; they are kept beside them, and written back by the next commit.
+"""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import orjson
 
 from hub.domain.conversation import Conversation, Counters, Monitor, MonitorSession, Participant, Prepared, Situation
 from hub.domain.ledger import CHAIN_MONITOR, CHAIN_STATE, Head
-from hub.service.ports import Loaded
+from hub.service.ports import NOTHING_NEWER, Loaded, Newer
 
 _encoder = msgspec.json.Encoder()
 _conversation = msgspec.json.Decoder(Conversation)
@@ -20,6 +26,50 @@ _prepared = msgspec.json.Decoder(Prepared)
 def encode_state(value: Conversation | Monitor | Prepared) -> bytes:
     """JSON of one of the stored values."""
     return _encoder.encode(value)
+
+
+# What tells one thing in a list from the others of its list, and finds it again where it has moved to another one.
+_IDENTITY = ("participant_id", "takeover_id", "user_id", "since", "asked_at")
+
+
+def newer_in(stored: bytes, known: Conversation) -> Newer:
+    """What `stored` has beside `known`, which was decoded from it."""
+    ours = encode_state(known)
+    if stored == ours:
+        return NOTHING_NEWER  # nearly always: a state that this version wrote
+    theirs, mine = orjson.loads(stored), orjson.loads(ours)
+    of_things = {
+        _identity(there): more
+        for name in mine
+        for there, here in zip(_things(theirs.get(name)), _things(mine[name]), strict=False)
+        if (more := _beside(there, here))
+    }
+    return Newer(_beside(theirs, mine), of_things)
+
+
+def with_newer(state: bytes, newer: Newer) -> bytes:
+    """A state as it is written: with what a newer node had put into it. Things that are gone take theirs with them."""
+    if newer == NOTHING_NEWER:
+        return state
+    value = orjson.loads(state)
+    for name in value:
+        for thing in _things(value[name]):
+            thing.update(newer.of_things.get(_identity(thing), {}))
+    return orjson.dumps(value | dict(newer.members))
+
+
+def _beside(theirs: dict[str, Any], mine: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in theirs.items() if name not in mine}
+
+
+def _things(value: object) -> list[dict[str, Any]]:
+    """The objects that a member holds: itself, or those in it."""
+    found = value if isinstance(value, list) else [value]
+    return [one for one in found if isinstance(one, dict)]
+
+
+def _identity(thing: Mapping[str, Any]) -> tuple[object, ...]:
+    return tuple(thing.get(name) for name in _IDENTITY)
 
 
 def decode_loaded(fields: Mapping[bytes, bytes], now_ms: int) -> Loaded:
@@ -34,9 +84,10 @@ def decode_loaded(fields: Mapping[bytes, bytes], now_ms: int) -> Loaded:
         shown = int(first) if whose == monitor.monitor_id else None
         monitor = replace(monitor, sessions=sessions, first_shown=shown)
     since = fields.get(b"since")
+    conversation = _conversation.decode(fields[b"state"])
     situation = Situation(
         now_ms=now_ms,
-        conversation=_conversation.decode(fields[b"state"]),
+        conversation=conversation,
         monitor=monitor,
         counters=Counters(
             messages=int(fields.get(b"messages", 0)),
@@ -49,6 +100,7 @@ def decode_loaded(fields: Mapping[bytes, bytes], now_ms: int) -> Loaded:
     return Loaded(
         situation=situation,
         version=fields[b"version"].decode(),
+        newer=newer_in(fields[b"state"], conversation),
         monitor_version=fields.get(b"mv", b"").decode(),
         epoch=fields[b"epoch"].decode(),
         top=int(fields.get(b"top", 0)),

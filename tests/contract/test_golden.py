@@ -128,10 +128,11 @@ def test_grown_records_have_more() -> None:
 class World:
     """A hub of this version on what another one left."""
 
-    def __init__(self, centre: Centre, store: StoreProcess, known: Json) -> None:
+    def __init__(self, centre: Centre, store: StoreProcess, known: Json, grown: bool) -> None:
         self.centre = centre
         self.store = store
         self.known = known
+        self.grown = grown
 
     def event(self, kind: str, conversation_id: str, **data: Any) -> Json:
         """A platform's event under an id that the story didn't use."""
@@ -144,6 +145,13 @@ class World:
         hello = await line.hello(self.centre.token(who), {"cursors": {}} | self.known[who])
         assert (hello["resumed"], hello["status"]) == (True, "available")
         return line
+
+    async def keeps_what_is_newer(self, conversation_id: str) -> None:
+        """What a later version had put into the state is there after a commit, too; where it had, and only there."""
+        name = Keys().conversation(partition(ORG, conversation_id), ORG, conversation_id).decode()
+        state = json.loads(await ask(self.store, "HGET", name, "state"))
+        later = [LATER in thing for thing in (state, state["customer"])]
+        assert later == [self.grown] * 2
 
     async def published(self, key: bytes, top_key: bytes, body: bytes) -> None:
         """Another node's script appends to a log and publishes."""
@@ -168,7 +176,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     hub = HubProcess(tmp_path / "hub", redis_url=store.url).start()
     centre = Centre(hub, org=ORG)
     try:
-        yield World(centre, store, read(of, "known.json"))
+        yield World(centre, store, read(of, "known.json"), grow is grown)
         await centre.close()
     finally:
         hub.kill()
@@ -196,6 +204,7 @@ async def test_a_monitor_goes_on_and_takes_over(world: World) -> None:
     agent = await world.centre.agent("max")
     notice = await agent.expect("takeover.notified", WATCHED)
     assert notice["data"]["returned_draft"] == "One moment"
+    await world.keeps_what_is_newer(WATCHED)
 
 
 async def test_what_was_taken_over_goes_on(world: World) -> None:
@@ -216,6 +225,8 @@ async def test_what_was_taken_over_goes_on(world: World) -> None:
         await agent.expect("wrapup.requested", conversation_id, prompt="mandatory")
         await agent.command("wrapup.submit", conversation_id=conversation_id, code="resolved")
     await world.centre.row_with(OWED, state="ended")
+    for conversation_id in (OWED, TAKEN):
+        await world.keeps_what_is_newer(conversation_id)
     platform = await world.centre.connector(PLATFORM)
     left = [await platform.carry_out("participant.disconnected", TAKEN) for _ in range(2)]
     assert [participant(one["data"])["participant_id"] for one in left] == ["p_max", "p_robo"]

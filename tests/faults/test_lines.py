@@ -52,6 +52,7 @@ lease_renew_ms = 1000
 """
 )
 DEAD_S = 1.5  # the same for clients
+NOTICED_S = 5.0  # a client that monitors has given up a silent line by then: 1.3 s, and what a busy machine adds
 ANSWER_S = 2.0  # how long a client waits for a handshake or a hello
 MONITOR_SILENCE_S = 5.0  # default settings
 LET_IN_S = 22.0
@@ -387,6 +388,30 @@ async def test_a_line_goes_silent_with_default_settings(pair: Centre) -> None:
     """Half-open, without a word to either end: nothing is sent on it after 5 s, and the next one is let in within 22 s."""
     took = await goes_silent(pair, silence_s=MONITOR_SILENCE_S, within_s=LET_IN_S)
     print(f"let in {took:.1f} s after the line went silent")
+
+
+async def test_a_client_notices_a_silent_line(quick_pair: Centre) -> None:
+    """Half-open while one monitors: it is given up when some pings didn't come, and the next line shows what was missed."""
+    proxy = await Proxy(quick_pair.hubs[0].port).start()
+    story = await quick_pair.story()
+    client = Supervisor(proxy.sockets, quick_pair.token("ana"), Options(backoff=HASTE, seed=1))
+    await client.__aenter__()
+    screen = Screen(client)
+    try:
+        await client.status_set("available")
+        await client.monitor_start(story.id)
+        await screen.begun.wait()
+        proxy.half_open()
+        said = [await story.customer_says("Hello?")]
+
+        async def back() -> bool:
+            return client.reconnects > 0 and client.connected
+
+        await eventually(back, NOTICED_S, "another line")  # a heartbeat and its slack are 11 s
+        await screen.shows(said, "a silent line")
+    finally:
+        await screen.close()
+        await proxy.stop()
 
 
 async def test_the_answer_to_a_resume_is_lost(pair: Centre) -> None:

@@ -1,70 +1,96 @@
-"""A load balancer as operators have one: it asks `/readyz`, and gives each connection to the next node that is ready."""
+"""
+A load balancer as operators have one: it asks `/readyz`, and gives a connection to the ready node that has fewest.
+
+It runs in a process of its own, `python -m tests.support.balancer PORT...`: what it measures is the nodes' doing then, and
+not that a test with a thousand clients gets its turn late.
+"""
 
 import asyncio
 import contextlib
-import itertools
+import json
+import re
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import httpx
 
 from tests.support.plain import plain_client
-from tests.support.processes import HubProcess
+from tests.support.processes import ROOT, HubProcess
 
-LOOK_S = 0.1
+LOOK_S = 0.25
+CLOSING = re.compile(rb'"event":"closing","data":\{"code":4501,[^}]*"retry_ms":(\d+)')
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Monotonic times (seconds): of each connection to a node; and for which of them a node that ended asked its sockets."""
+
+    accepted: tuple[float, ...]
+    asked: tuple[float, ...]
 
 
 class Balancer:
-    """In front of several nodes; `accepted` has the loop's time of each connection that it passed on."""
+    """The process, as a test has it: `url` is where clients go."""
 
     def __init__(self, hubs: Sequence[HubProcess]) -> None:
         self.hubs = hubs
-        self.accepted: list[float] = []
-        self.port = 0
-        self._turns = itertools.count()
-        self._ready: list[HubProcess] = []
-        self._server: asyncio.Server | None = None
-        self._looks: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.url = ""
+        self._process: subprocess.Popen[str] | None = None
 
-    @property
-    def url(self) -> str:
-        """Where clients go."""
-        return f"http://127.0.0.1:{self.port}"
-
-    async def start(self) -> "Balancer":
-        """Listen on a free port, and look at the nodes from now on."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = int(self._server.sockets[0].getsockname()[1])
-        await self.look()
-        self._looks = asyncio.create_task(self._looking())
+    def start(self) -> Self:
+        """Start it, and wait until it listens."""
+        line = [sys.executable, "-m", __spec__.name, *(str(hub.port) for hub in self.hubs)]
+        self._process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        assert self._process.stdout is not None
+        self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
         return self
 
-    async def stop(self) -> None:
-        """Close the listener and what it passed on."""
-        if self._server is not None:
-            self._server.close()
-        tasks = [task for task in (self._looks, *self._tasks) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def stop(self) -> Passed:
+        """Close the listener and what it passed on; what it has seen."""
+        assert self._process is not None
+        out, _ = self._process.communicate(timeout=20)
+        assert self._process.returncode == 0
+        seen = json.loads(out)
+        return Passed(tuple(sorted(seen["accepted"])), tuple(sorted(seen["asked"])))
 
-    async def look(self) -> list[HubProcess]:
-        """The nodes that say that they are ready."""
+
+class _Running:
+    """What runs in that process, until its standard input ends."""
+
+    def __init__(self, ports: Sequence[int]) -> None:
+        self.accepted: list[float] = []
+        self.asked: list[float] = []
+        self._open = dict.fromkeys(ports, 0)
+        self._ready: list[int] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
         async with plain_client(timeout=2.0) as http:
+            await self._look(http)
+            server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1000)
+            print(server.sockets[0].getsockname()[1], flush=True)
+            ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+            while not ended.done():
+                await asyncio.wait([ended], timeout=LOOK_S)
+                await self._look(http)  # never cancelled: httpx forgets a connection that has just been made, unclosed
+            server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        print(json.dumps({"accepted": self.accepted, "asked": self.asked}))
 
-            async def ready(hub: HubProcess) -> bool:
-                with contextlib.suppress(httpx.HTTPError):
-                    return (await http.get(f"{hub.url}/readyz")).status_code == 200
-                return False
+    async def _look(self, http: httpx.AsyncClient) -> None:
+        async def ready(port: int) -> bool:
+            with contextlib.suppress(httpx.HTTPError):
+                return (await http.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
+            return False
 
-            answers = await asyncio.gather(*map(ready, self.hubs))
-        self._ready = [hub for hub, answer in zip(self.hubs, answers, strict=True) if answer]
-        return self._ready
-
-    async def _looking(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_S)
-            await self.look()
+        answers = await asyncio.gather(*map(ready, self._open))
+        self._ready = [port for port, answer in zip(self._open, answers, strict=True) if answer]
 
     def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._pass_on(reader, writer))
@@ -73,14 +99,25 @@ class Balancer:
         task.add_done_callback(lambda _: writer.close())  # also where it was cancelled before it began
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in range(len(self._ready)):
-            hub = self._ready[next(self._turns) % len(self._ready)]
-            with contextlib.suppress(OSError):
-                there, back = await asyncio.open_connection("127.0.0.1", hub.port)
-                break
-        else:
+        for port in sorted(self._ready, key=self._open.__getitem__):
+            self._open[port] += 1
+            try:
+                await self._to(port, reader, writer)
+            except ConnectionError:
+                continue  # gone since it was looked at
+            finally:
+                self._open[port] -= 1
             return
-        self.accepted.append(asyncio.get_running_loop().time())
+
+    async def _to(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """
+        Pass everything on until both sides have ended.
+
+        Raises:
+            ConnectionError: That node doesn't listen.
+        """
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        self.accepted.append(time.monotonic())
         try:
             await asyncio.gather(self._pipe(reader, back), self._pipe(there, writer))
         finally:
@@ -89,6 +126,14 @@ class Balancer:
     async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while piece := await reader.read(1 << 16):
+                if found := CLOSING.search(
+                    piece
+                ):  # what a hub writes is in clear, and its last word comes in one piece
+                    self.asked.append(time.monotonic() + int(found[1]) / 1000)
                 writer.write(piece)
                 await writer.drain()
         writer.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_Running([int(port) for port in sys.argv[1:]]).run())

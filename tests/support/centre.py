@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import httpx
@@ -166,14 +166,22 @@ class Centre:
         **data: Any,
     ) -> "Story":
         """A conversation that has started, with those agents and bots connected in that order (bots first)."""
-        story = Story(self, conversation or f"cnv_{next(self._numbers)}")
-        customer = {"id": "cus_7", "name": "Dana"}
-        about = {"channel": channel, "queue": queue, "division": division, "customer": customer, "subject": "Refund"}
-        batch = [story.event("conversation.started", **(about | data))]
+        story = self._unbegun(conversation)
+        batch = [story.beginning(channel=channel, queue=queue, division=division, **data)]
         batch += [story.connection(user, "bot") for user in bots]
         batch += [story.connection(user, "agent") for user in agents]
         await self.platform.accepted(*batch)
         return story
+
+    async def stories(self, agents: Mapping[str, str | None]) -> list["Story"]:
+        """Many conversations, each with one agent connected: by agent its id, or None for any; begun by one request."""
+        stories = [self._unbegun(conversation) for conversation in agents.values()]
+        pairs = [(story.beginning(), story.connection(user)) for story, user in zip(stories, agents, strict=True)]
+        await self.platform.accepted(*itertools.chain.from_iterable(pairs))
+        return stories
+
+    def _unbegun(self, conversation: str | None) -> "Story":
+        return Story(self, conversation or f"cnv_{next(self._numbers)}")
 
 
 class Platform:
@@ -264,6 +272,12 @@ class Story:
     def event(self, kind: str, **data: Any) -> Json:
         """An event of this conversation."""
         return self.centre.platform.event(kind, self.id, **data)
+
+    def beginning(self, *, channel: str = "web", queue: str = "support", division: str = "home", **data: Any) -> Json:
+        """The event that starts it."""
+        customer = {"id": "cus_7", "name": "Dana"}
+        about = {"channel": channel, "queue": queue, "division": division, "customer": customer, "subject": "Refund"}
+        return self.event("conversation.started", **(about | data))
 
     def connection(self, user: str, purpose: str = "agent") -> Json:
         """The event that connects an agent or bot."""

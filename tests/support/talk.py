@@ -11,6 +11,8 @@ from tests.support.centre import Centre, Story
 from tests.support.socket import Json, eventually
 
 PAUSE_S = 0.1
+BEGUN_AT_ONCE = 100
+SEATED_AT_ONCE = 20
 HASTE = Backoff(base_ms=50, cap_ms=500)
 
 
@@ -66,22 +68,39 @@ class Screen:
 async def screens_of(
     centre: Centre, url: str, agent_url: str, conversations: int | Sequence[str]
 ) -> tuple[list[Story], list[Screen]]:
-    """Conversations (so many, or of these ids), and two screens of each: a supervisor's who monitors it, its agent's."""
-    stories, screens = [], []
+    """
+    Conversations (so many, or of these ids), and two screens of each: a supervisor's who monitors it, its agent's.
+
+    Where one of them can't be had, none is left open.
+    """
     ids = [None] * conversations if isinstance(conversations, int) else conversations
-    for number, conversation_id in enumerate(ids):
-        stories.append(await centre.story(conversation_id, agents=(f"a{number}",)))
-        options = Options(backoff=HASTE, seed=number)
-        ana = Supervisor(url, centre.token(f"s{number}"), options)
-        agent = Agent(agent_url, centre.token(f"a{number}", "agent"), options)
-        for client in (ana, agent):
-            await client.__aenter__()
-            screens.append(Screen(client))
-        await ana.status_set("available")
-        await ana.monitor_start(stories[-1].id)
-    async with asyncio.timeout(20):
-        await asyncio.gather(*(screen.begun.wait() for screen in screens))
-    return stories, screens
+    stories: list[Story] = []
+    for first in range(0, len(ids), BEGUN_AT_ONCE):
+        agents = {f"a{number}": ids[number] for number in range(len(ids))[first : first + BEGUN_AT_ONCE]}
+        stories += await centre.stories(agents)
+    screens: dict[tuple[int, str], Screen] = {}
+    turn = asyncio.Semaphore(SEATED_AT_ONCE)
+
+    async def seat(number: int) -> None:
+        async with turn:
+            options = Options(backoff=HASTE, seed=number)
+            ana = Supervisor(url, centre.token(f"s{number}"), options)
+            agent = Agent(agent_url, centre.token(f"a{number}", "agent"), options)
+            for role, client in (("1 supervisor", ana), ("2 agent", agent)):
+                await client.__aenter__()
+                screens[number, role] = Screen(client)
+            await ana.status_set("available")
+            await ana.monitor_start(stories[number].id)
+            await asyncio.gather(*(screens[number, role].begun.wait() for role in ("1 supervisor", "2 agent")))
+
+    try:
+        async with asyncio.timeout(20 + len(ids) / 10), asyncio.TaskGroup() as seats:
+            for number in range(len(ids)):
+                seats.create_task(seat(number))
+    except BaseException:
+        await asyncio.gather(*(screen.close() for screen in screens.values()))
+        raise
+    return stories, [screens[place] for place in sorted(screens)]
 
 
 class Talk:
@@ -89,11 +108,14 @@ class Talk:
     Messages of all customers, a round over all conversations at a time, until `stop`.
 
     A round is posted again, with the same ids, until each message was accepted or is known; so `said` is what was
-    acknowledged. `node` says which hub to ask.
+    acknowledged. `node` says which hub to ask; `pause` are the seconds between two rounds.
     """
 
-    def __init__(self, centre: Centre, stories: list[Story], node: Callable[[], Awaitable[int]]) -> None:
+    def __init__(
+        self, centre: Centre, stories: list[Story], node: Callable[[], Awaitable[int]], pause: float = PAUSE_S
+    ) -> None:
         self.centre = centre
+        self.pause = pause
         self.stories = stories
         self.node = node
         self.rounds = 0
@@ -126,7 +148,7 @@ class Talk:
             await self._until_taken(batch)
             self.said.append(message_id)
             self.rounds += 1
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(self.pause)
 
     async def _until_taken(self, batch: list[Json]) -> None:
         async def taken() -> bool:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from clients.policy import Backoff, Ending, Move, move_after
+from clients.policy import Backoff, Ending, Move, move_after, silence_limit_s
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,14 @@ def test_draining_waits_only_where_the_hub_said_how_long() -> None:
     """4501 waits for its `retry_ms`; without one it is an ordinary retry."""
     assert move_after(Ending(4501, "", 1200)) is Move.WAIT
     assert move_after(Ending(4501)) is Move.RETRY
+
+
+@pytest.mark.parametrize(
+    ("monitor_ping_ms", "limit_s"), [(0, 35.0), (2_000, 5.0), (300, 1.3), (10_000, 25.0), (60_000, 35.0)]
+)
+def test_silence_while_monitoring_is_noticed_by_pings_that_are_missing(monitor_ping_ms: int, limit_s: float) -> None:
+    """Two pings and a half, a second more than one at least, and never later than by the heartbeat and its slack."""
+    assert silence_limit_s(25_000, 10.0, monitor_ping_ms) == limit_s
 
 
 def test_backoff_is_uniform_below_a_growing_bound() -> None:

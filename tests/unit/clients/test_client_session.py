@@ -1,6 +1,7 @@
 """The connection core against a scripted hub: hello, resume, close codes, idempotence, heartbeats, slow consumers."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -358,6 +359,55 @@ async def test_silence_means_dead(hub: ScriptedHub, monkeypatch: pytest.MonkeyPa
 
     async with connect_supervisor(hub.play(first, second), token="T", options=FAST) as client:
         await until(lambda: client.reconnects == 1 and client.connected)
+
+
+async def test_silence_while_monitoring_means_dead_sooner(hub: ScriptedHub) -> None:
+    """Where the hub said how often it pings a monitor, two and a half pings that don't come end the line; else not."""
+
+    async def first(line: Line) -> None:
+        await line.hello(monitor_ping_ms=20)
+        await line.send(
+            {"event": "monitor.started", "conversation_id": "cnv_1", "at": 1, "data": {"monitor_id": "mon_1"}}
+        )
+        await line.stay()
+
+    async def second(line: Line) -> None:
+        await line.hello(resumed=True, monitor_ping_ms=20)
+        await line.send({"event": "monitor.ended", "conversation_id": "cnv_1", "at": 2, "data": {"reason": "stopped"}})
+        await line.send({"event": "ping", "at": 3})
+        await line.expect("pong")
+        await line.stay()
+
+    async with connect_supervisor(hub.play(first, second), token="T", options=FAST) as client:
+        await until(lambda: client.reconnects == 1 and client.connected)
+        while (await client.recv()).event != "monitor.ended":
+            pass
+        loop = asyncio.get_running_loop()
+        assert client._silent_at() - loop.time() > 30, "without a monitor it is a heartbeat and its slack again"
+
+
+async def test_a_pong_that_comes_too_late(hub: ScriptedHub) -> None:
+    """
+    Whoever finds the line closed when they answer a ping reads first why it is, and comes back when they were asked to.
+
+    The pong's failure ended the reading: `closing` stayed unread behind the ping, and the client came at once.
+    """
+    asked = []
+
+    async def first(line: Line) -> None:
+        await line.hello()
+        await line.send({"event": "ping", "at": 1})
+        asked.append(time.monotonic())
+        await line.close(4501, retry_ms=200)
+
+    async def second(line: Line) -> None:
+        asked.append(time.monotonic())
+        await line.hello(resumed=True)
+        await line.stay()
+
+    async with connect_supervisor(hub.play(first, second), token="T", options=FAST) as client:
+        await until(lambda: client.reconnects == 1 and client.connected)
+    assert asked[1] - asked[0] >= 0.2
 
 
 async def test_nonsense_from_the_hub_breaks_the_line(hub: ScriptedHub) -> None:

@@ -1,11 +1,13 @@
 """State as bytes and back."""
 
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
 from hub.domain.conversation import Monitor, Notice
-from hub.service.codec import decode_loaded, digest, encode_state, spoken_as
+from hub.service.codec import decode_loaded, digest, encode_state, spoken_as, with_newer
+from hub.service.ports import Newer
 from tests.unit.domain.words import BOB, CAY, EVE, NOW, conversation, counters, monitor, prepared, situation, wrapup
 
 NOTICE = Notice("tko_1", "bob", "prt_bob", "Ana", NOW, "optional", ("resolved",), 5)
@@ -65,10 +67,40 @@ def test_leases_are_the_fields_not_the_state() -> None:
     assert [(one.session, one.lease_end) for one in loaded.sessions] == [("ses_1", 99)]
 
 
-def test_a_newer_nodes_fields_are_kept_out() -> None:
-    """A field that this version doesn't know doesn't break it."""
-    newer = orjson.dumps(orjson.loads(encode_state(FULL)) | {"mood": "sunny"})
-    assert decode_loaded({b"state": newer, b"version": b"1.5", b"epoch": b"a"}, NOW).situation.conversation == FULL
+def grown(thing: Any) -> Any:
+    """The same with a member more in every object."""
+    if isinstance(thing, list):
+        return [grown(one) for one in thing]
+    if not isinstance(thing, dict):
+        return thing
+    label = [thing.get("participant_id"), thing.get("takeover_id"), thing.get("since"), thing.get("asked_at")]
+    return {name: grown(value) for name, value in thing.items()} | {"from_later": label}
+
+
+def test_a_newer_nodes_members_are_no_business_of_the_rules() -> None:
+    """Members that this version doesn't know don't break it, and aren't in what decisions look at."""
+    later = orjson.dumps(grown(orjson.loads(encode_state(FULL))))
+    assert decode_loaded({b"state": later, b"version": b"1.5", b"epoch": b"a"}, NOW).situation.conversation == FULL
+
+
+def test_a_newer_nodes_members_are_written_back() -> None:
+    """Wherever in the state they stand; a thing that has moved takes its own along, one that is gone is gone."""
+    later = grown(orjson.loads(encode_state(FULL)))
+    newer = decode_loaded({b"state": orjson.dumps(later), b"version": b"1.5", b"epoch": b"a"}, NOW).newer
+    assert orjson.loads(with_newer(encode_state(FULL), newer)) == later
+    changed = replace(FULL, connected=(CAY,), past=(EVE, BOB), wrapups=(), owner=None)
+    wanted = grown(orjson.loads(encode_state(changed)))
+    assert orjson.loads(with_newer(encode_state(changed), newer)) == wanted
+
+
+def test_a_state_of_this_version_has_nothing_newer() -> None:
+    """Nor has one of an older version, which lacks members: what is written is what was encoded."""
+    older = orjson.loads(encode_state(FULL))
+    del older["at_end"]
+    for stored in (encode_state(FULL), orjson.dumps(older)):
+        newer = decode_loaded({b"state": stored, b"version": b"1.5", b"epoch": b"a"}, NOW).newer
+        assert newer == Newer()
+        assert with_newer(encode_state(FULL), newer) == encode_state(FULL)
 
 
 def test_spoken_as() -> None:

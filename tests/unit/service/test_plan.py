@@ -12,9 +12,9 @@ from hub.domain.conversation import Conversation, Participant, Situation
 from hub.domain.decide import decide
 from hub.domain.errors import Refused
 from hub.domain.evolve import evolve_all
-from hub.service.codec import encode_state, spoken_as
+from hub.service.codec import encode_state, newer_in, spoken_as
 from hub.service.plan import MONITOR_HERE, check_room, fitted, plan_commit
-from hub.service.ports import Commit, Loaded
+from hub.service.ports import NOTHING_NEWER, Commit, Loaded, Newer
 from tests.unit.domain.words import (
     BOB,
     CAY,
@@ -43,10 +43,10 @@ from tests.unit.domain.words import (
 )
 
 
-def plan(given: Situation, command: c.Command, **options: Any) -> Commit:
-    """The commit for `command`."""
+def plan(given: Situation, command: c.Command, newer: Newer = NOTHING_NEWER, **options: Any) -> Commit:
+    """The commit for `command`, with what a newer node had put into the state."""
     events = decide(given, command)
-    loaded = Loaded(given, "" if given.conversation is None else "7.99", "55" if given.monitor else "")
+    loaded = Loaded(given, "" if given.conversation is None else "7.99", "55" if given.monitor else "", newer=newer)
     usual: dict[str, Any] = {
         "fresh_tag": "123",
         "fresh_epoch": "456",
@@ -120,6 +120,40 @@ def test_monitors_leave_the_conversations_version_alone(given: Situation, comman
     assert commit.index is None
     assert not {"state", "owner"} & {name for name, _ in commit.sets}
     assert (commit.transcript, commit.actions) == ([], [])
+
+
+CHANGING = [
+    (situation(BOB), connect(CAY)),
+    (situation(BOB, CAY), disconnect()),
+    (situation(BOB), transfer()),
+    (situation(BOB), finish()),
+    (situation(BOB), c.EndConversation(messenger())),
+    (situation(BOB), c.EndIdle()),
+    (situation(BOB), c.EndErased()),
+    (TAKEOVER, confirm()),
+    (after(TAKEOVER, confirm()), c.AcknowledgeTakeover(desk("bob"), "tko_1")),
+    (after(TAKEOVER, confirm()), c.SubmitWrapup(desk("bob"), "resolved", None)),
+    (situation(wrapups=(wrapup(BOB, due_at=NOW),)), c.TimeOutWrapups()),
+]
+
+
+@pytest.mark.parametrize(("given", "command"), CHANGING, ids=[type(command).__name__ for _, command in CHANGING])
+def test_what_a_newer_node_wrote_survives(given: Situation, command: c.Command) -> None:
+    """Whoever commits writes back what they don't know: the state's own, and its participants', wherever they are now."""
+    stored = orjson.loads(encode_state(given.existing))
+    people = [*stored["connected"], *stored["past"], stored["customer"]]
+    for thing in (stored, *people):
+        thing["mood"] = "sunny"
+    commit = plan(given, command, newer=newer_in(orjson.dumps(stored), given.existing))
+    written = orjson.loads(dict(commit.sets)["state"])
+    known = {one["participant_id"] for one in people}
+    now = [*written["connected"], *written["past"], *written["at_end"], written["customer"]]
+    assert known <= {one["participant_id"] for one in now}
+    assert [one.pop("mood", None) for one in now] == [
+        "sunny" if one["participant_id"] in known else None for one in now
+    ]
+    assert written.pop("mood") == "sunny"
+    assert orjson.dumps(written) == encode_state(after(given, command).existing)
 
 
 def test_preparations_change_no_row() -> None:
