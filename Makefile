@@ -10,8 +10,8 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(shell expr 3 \* $(WORKERS) / 2) --dist worksteal
 FAULTS := $(PARALLEL) -m 'not alone and not soak' tests/faults
 FAULTS_ALONE := -m 'alone and not soak' tests/faults
-BROWSER := -n $(WORKERS) --dist worksteal -m 'browser and not alone' tests/browser
-BROWSER_ALONE := -m 'browser and alone' tests/browser
+# One after the other: two browsers at once take longer on two cores, and take the focus from each other.
+BROWSER := -m browser tests/browser
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard hub clients tests experiments)
 
@@ -54,7 +54,7 @@ test: setup tools ## every test; what needs more than Python is installed where 
 	$(PYTEST) $(PARALLEL) --ignore tests/faults $(ARGS)
 	$(PYTEST) $(FAULTS_ALONE) $(ARGS)
 	$(PYTEST) $(FAULTS) $(ARGS)
-	@if command -v chromium >/dev/null; then $(PYTEST) $(BROWSER_ALONE) $(ARGS) && $(PYTEST) $(BROWSER) $(ARGS); fi
+	@if command -v chromium >/dev/null; then $(PYTEST) $(BROWSER) $(ARGS); fi
 
 tools: ## Debian's packages that some tests need, where they are missing and can be installed
 	@wanted=""; for pair in chromium:chromium redis-server:redis-server spin:spin cc:gcc ip:iproute2 haproxy:haproxy promtool:prometheus; do \
@@ -83,7 +83,6 @@ beside: setup ## a node of another revision beside one of this tree: make beside
 	$(BIN)/python -m tests.faults.beside $(REV)
 
 browser: setup ## the pages in Chromium
-	$(PYTEST) $(BROWSER_ALONE) $(ARGS)
 	$(PYTEST) $(BROWSER) $(ARGS)
 
 fuzz: setup ## millions of frames that nobody sends on purpose, and every wrong request; hours

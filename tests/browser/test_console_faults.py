@@ -5,7 +5,6 @@ import re
 import time
 from typing import Any
 
-import pytest
 from playwright.async_api import expect
 
 from tests.browser.conftest import Visits
@@ -124,7 +123,6 @@ async def test_a_bad_token_is_explained(visit: Visits, centre: Centre) -> None:
     await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
 
 
-@pytest.mark.alone
 async def test_a_change_is_on_screen_in_a_moment(visit: Visits, centre: Centre) -> None:
     """From the platform's request to the row on screen it takes 200 ms at most, in 19 of 20."""
     page = await console(visit, centre)
@@ -138,7 +136,6 @@ async def test_a_change_is_on_screen_in_a_moment(visit: Visits, centre: Centre) 
     assert sorted(took)[18] <= ON_SCREEN_MS, took
 
 
-@pytest.mark.alone
 async def test_ten_thousand_rows_at_fifty_changes_a_second(visit: Visits, centre: Centre) -> None:
     """After the load no task is longer than 100 ms, while rows change, the table scrolls and a search is typed."""
     for first in range(0, ROWS, BATCH // 2):

@@ -124,6 +124,7 @@ async def test_older_messages_can_be_loaded(visit: Visits, centre: Centre) -> No
 async def test_what_is_written_without_network_is_sent_later(visit: Visits, centre: Centre) -> None:
     """A message that is written while offline is sent once, when the connection is back."""
     page = await started(visit, customer(centre))
+    await expect(page.get_by_text("Sending…")).to_have_count(0)
     await visit.cut_network(page)
     await expect(page.get_by_text("No connection.")).to_be_visible()
     await page.get_by_label("Write a message").fill("Still there?")
