@@ -12,7 +12,7 @@ from tests.browser.test_console import console, taken_over, watch
 from tests.browser.test_desk import desk, opened
 from tests.support.centre import Centre, Story
 from tests.support.files import PDF, png, uploaded
-from tests.support.socket import Json
+from tests.support.socket import Json, eventually
 
 Check = Callable[[Page], Awaitable[None]]
 
@@ -279,11 +279,15 @@ async def test_names_and_kinds_are_whole_at_a_common_width(visit: Visits, centre
     await expect(page.locator(".tile-name")).to_have_count(5)
 
     cut = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent.trim())"
-    assert await page.locator(".tile").evaluate_all(cut) == []
+
+    async def whole(what: Locator) -> bool:
+        return not await what.evaluate_all(cut)
+
+    await eventually(lambda: whole(page.locator(".tile")), wanted="whole headings")
     await watch(page)
     kind = page.get_by_role("log").locator(".file .muted")
     await expect(kind).to_have_text("image/png")
-    assert await kind.evaluate_all(cut) == []
+    await eventually(lambda: whole(kind), wanted="a whole kind")
 
 
 async def test_a_refusal_is_seen_below_others(visit: Visits, centre: Centre) -> None:
