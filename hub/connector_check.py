@@ -26,7 +26,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import httpx
 
@@ -61,6 +61,29 @@ class Verdict:
     def __str__(self) -> str:
         line = f"{self.level:<8}  {self.name:<20} {self.got}"
         return line if not self.mend else f"{line}\n{'':30} wanted: {self.wanted}\n{'':30} {self.mend}"
+
+
+LookT = TypeVar("LookT")
+
+
+@dataclass(frozen=True, slots=True)
+class Check(Generic[LookT]):
+    """What is wanted, how to mend what isn't so, and `look`, which returns None where all is well, else what was got."""
+
+    name: str
+    wanted: str
+    mend: str
+    look: LookT
+
+    def found(self, got: str | None) -> Verdict:
+        """The verdict after a look."""
+        if got is None:
+            return Verdict(self.name, "ok", "as wanted", self.wanted)
+        return Verdict(self.name, "fail", got, self.wanted, self.mend)
+
+    def left_out(self, why: str) -> Verdict:
+        """The verdict where nothing could be looked at."""
+        return Verdict(self.name, "left out", why, self.wanted)
 
 
 @dataclass(slots=True)
@@ -143,19 +166,6 @@ def _turned_away(answer: Answer) -> str | None:
     if 400 <= answer.status < 500:
         return None
     return f"{answer.status}: the request was taken" if answer.status < 300 else f"{answer.status}, no refusal"
-
-
-Look = Callable[[Line], Awaitable[str | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """`look` returns None where all is well, else what was got; a first check that fails leaves the others out."""
-
-    name: str
-    wanted: str
-    mend: str
-    look: Look
 
 
 async def _takes_message(line: Line) -> str | None:
@@ -314,7 +324,8 @@ _AGE: Final = (
     f"Compare webhook-timestamp (Unix seconds) with the clock; refuse more than {TOLERANCE_S} s in either direction."
 )
 
-CHECKS: Final = (
+Look = Callable[[Line], Awaitable[str | None]]
+CHECKS: Final[tuple[Check[Look], ...]] = (
     Check(
         "message",
         _TAKE,
@@ -381,21 +392,17 @@ async def examine(line: Line) -> AsyncIterator[Verdict]:
         yield verdict
         if number == 0 and verdict.level == "fail":
             for other in CHECKS[1:]:
-                yield Verdict(
-                    other.name, "left out", "nothing can be said while a plain message isn't taken", other.wanted
-                )
+                yield other.left_out("nothing can be said while a plain message isn't taken")
             return
     yield _pace(line)
 
 
-async def _judged(check: Check, line: Line) -> Verdict:
+async def _judged(check: Check[Look], line: Line) -> Verdict:
     try:
         got = await check.look(line)
     except Unreachable as error:
         got = f"no answer ({error})"
-    if got is None:
-        return Verdict(check.name, "ok", "as wanted", check.wanted)
-    return Verdict(check.name, "fail", got, check.wanted, check.mend)
+    return check.found(got)
 
 
 def _pace(line: Line) -> Verdict:

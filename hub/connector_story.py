@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from hub.connector_check import Verdict
+from hub.connector_check import Check, Verdict
 from hub.domain.errors import Refused
 from hub.protocol import platform as p
 
@@ -196,24 +196,13 @@ def _meaning(event: p.AnyEvent) -> object:
     return (event.type, event.conversation_id, event.data)
 
 
+Look = Callable[[Record], str | None]
+
 # The checks: what was got where something is wrong, None where all is well. NotSeen where nothing can be said.
 
 
 class NotSeen(Exception):
     """It didn't come to that; the words say why."""
-
-
-Look = Callable[[Record], str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """As those of `connector_check`: what is wanted, and how to mend what isn't so."""
-
-    name: str
-    wanted: str
-    mend: str
-    look: Look
 
 
 def _named(things: Sequence[str]) -> str | None:
@@ -459,7 +448,7 @@ def _next_conversation(record: Record) -> str | None:
 
 _SAME: Final = "Keep an event's id, and its message_id, with the event, and send what wasn't answered again as it was."
 
-CHECKS: Final = (
+CHECKS: Final[tuple[Check[Look], ...]] = (
     Check(
         "address",
         "requests to addresses that a hub has",
@@ -570,14 +559,9 @@ def judged(record: Record) -> Iterator[Verdict]:
     """A verdict for each check, in order; where nothing came, or it didn't come to that, it is left out."""
     for check in CHECKS:
         if not record.told and check.name not in BEFORE:
-            yield Verdict(check.name, "left out", "nothing can be said while no event comes", check.wanted)
+            yield check.left_out("nothing can be said while no event comes")
             continue
         try:
-            got = check.look(record)
+            yield check.found(check.look(record))
         except NotSeen as why:
-            yield Verdict(check.name, "left out", str(why), check.wanted)
-            continue
-        if got is None:
-            yield Verdict(check.name, "ok", "as wanted", check.wanted)
-        else:
-            yield Verdict(check.name, "fail", got, check.wanted, check.mend)
+            yield check.left_out(str(why))

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from hub.channels.delivery import place_of
 from hub.channels.port import Inbound, Received, Renewing
 from hub.domain.errors import Refused
-from hub.protocol.platform import event_from
+from hub.protocol.platform import decode_event
 from hub.service.ingest import Result
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ async def _take(http: Http, courier: Courier, received: Received) -> Sequence[Re
     once = ONCE + received.once if received.once else ""
     if once and await courier.notes.get(once) is not None:
         raise _replayed()
-    events = [event_from(one) for one in received.events]
+    events = [decode_event(orjson.dumps(one)) for one in received.events]
     results = await parts.ingest.take(place.org, place.connector, events) if events else []
     for one in results:
         if one.refused is not None:

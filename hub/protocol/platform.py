@@ -7,12 +7,11 @@ that it stops no other. Names beside the type's own: `Started` is `conversation.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
-import orjson
 from msgspec import Meta, Raw, Struct
 from msgspec.json import Decoder
 
@@ -280,48 +279,6 @@ def decode_event(raw: bytes | Raw) -> AnyEvent | BadEvent:
         return _EVENT.decode(raw)
     except UNREADABLE as error:
         return _diagnose(bytes(raw), error)
-
-
-def event_from(value: Mapping[str, Any]) -> AnyEvent | BadEvent:
-    """
-    The event in `value`, an object as JSON has it, without writing it as JSON first; what `decode_event` makes of its JSON.
-
-    The types are the same, and what isn't of them is given to `decode_event`, so that there is one way to be refused.
-
-    Raises:
-        TypeError: It has what JSON hasn't: a caller's mistake.
-    """
-    try:
-        _check_characters(value)
-        event: AnyEvent = msgspec.convert(_with_raw_contents(value), AnyEvent)
-    except (*UNREADABLE, TypeError):
-        return decode_event(orjson.dumps(value))
-    return event
-
-
-def _check_characters(value: object) -> None:
-    """JSON's decoder refuses half a surrogate pair, `convert` doesn't. Raises UnicodeError."""
-    if isinstance(value, str):
-        if not value.isascii():
-            value.encode()
-    elif isinstance(value, Mapping):
-        for name, member in value.items():
-            _check_characters(name)
-            _check_characters(member)
-    elif isinstance(value, (list, tuple)):
-        for member in value:
-            _check_characters(member)
-
-
-def _with_raw_contents(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Contents of panels, which are passed on as JSON, as `Raw`. Raises TypeError where one can't be written."""
-    match value:
-        case {"type": "panel.updated", "data": {"content": content}}:
-            return {**value, "data": {**value["data"], "content": Raw(orjson.dumps(content))}}
-        case {"type": "conversation.started", "data": {"panels": Mapping() as panels}}:
-            raws = {name: Raw(orjson.dumps(content)) for name, content in panels.items()}
-            return {**value, "data": {**value["data"], "panels": raws}}
-    return value
 
 
 def decode_events(body: bytes, content_type: str, *, events_max: int = EVENTS_MAX) -> list[AnyEvent | BadEvent]:

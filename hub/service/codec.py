@@ -7,7 +7,7 @@ They have no place in the domain's values; they are kept beside them, and writte
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ import orjson
 
 from hub.domain.conversation import Conversation, Counters, Monitor, MonitorSession, Participant, Prepared, Situation
 from hub.domain.ledger import CHAIN_MONITOR, CHAIN_STATE, Head
-from hub.service.ports import NOTHING_NEWER, Loaded, Newer
+from hub.service.ports import Loaded
 
 _encoder = msgspec.json.Encoder()
 _conversation = msgspec.json.Decoder(Conversation)
@@ -26,6 +26,21 @@ _prepared = msgspec.json.Decoder(Prepared)
 def encode_state(value: Conversation | Monitor | Prepared) -> bytes:
     """JSON of one of the stored values."""
     return _encoder.encode(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Newer:
+    """
+    Members of a stored state that only a newer node knows: those of the state itself, and those of things in it.
+
+    They are carried, not understood: what a newer node derives from the rest it must not take from here.
+    """
+
+    members: Mapping[str, Any] = field(default_factory=dict)
+    of_things: Mapping[tuple[object, ...], Mapping[str, Any]] = field(default_factory=dict)
+
+
+NOTHING_NEWER = Newer()
 
 
 # What tells one thing in a list from the others of its list, and finds it again where it has moved to another one.
@@ -84,10 +99,9 @@ def decode_loaded(fields: Mapping[bytes, bytes], now_ms: int) -> Loaded:
         shown = int(first) if whose == monitor.monitor_id else None
         monitor = replace(monitor, sessions=sessions, first_shown=shown)
     since = fields.get(b"since")
-    conversation = _conversation.decode(fields[b"state"])
     situation = Situation(
         now_ms=now_ms,
-        conversation=conversation,
+        conversation=_conversation.decode(fields[b"state"]),
         monitor=monitor,
         counters=Counters(
             messages=int(fields.get(b"messages", 0)),
@@ -100,7 +114,7 @@ def decode_loaded(fields: Mapping[bytes, bytes], now_ms: int) -> Loaded:
     return Loaded(
         situation=situation,
         version=fields[b"version"].decode(),
-        newer=newer_in(fields[b"state"], conversation),
+        stored=fields[b"state"],
         monitor_version=fields.get(b"mv", b"").decode(),
         epoch=fields[b"epoch"].decode(),
         top=int(fields.get(b"top", 0)),

@@ -12,8 +12,8 @@ from hub.domain.effects import Action, effects_of
 from hub.domain.errors import Refused
 from hub.domain.ledger import CHAIN_MONITOR, CHAIN_STATE, Head, LedgerKeys, chained, ledger_name
 from hub.protocol.encode import encode_event
-from hub.service.codec import encode_state, ledger_field, ledger_value, spoken_as, with_newer
-from hub.service.ports import Commit, Loaded, Newer, Request
+from hub.service.codec import NOTHING_NEWER, encode_state, ledger_field, ledger_value, newer_in, spoken_as, with_newer
+from hub.service.ports import Commit, Loaded, Request
 
 # Decisions that look at the monitor without touching it: a monitor that starts meanwhile must make them decide again.
 _READ_MONITOR = (
@@ -67,7 +67,7 @@ def plan_commit(
     # The ledger's last line must be known when the next one is made: whatever writes one moves the version that guards it.
     writes_monitor = any(isinstance(one, _WRITE_MONITOR) for one in events) or (bool(events) and not moves_state)
     reads_monitor = writes_monitor or any(isinstance(one, _READ_MONITOR) for one in events)
-    sets, drops = _fields(before, after, fresh_epoch, loaded.newer)
+    sets, drops = _fields(before, after, fresh_epoch, loaded.stored)
     chain = CHAIN_STATE if moves_state else CHAIN_MONITOR
     name, ledger, head = _ledger(loaded, effects.ledger, conversation, chain, f"{fresh_epoch}{fresh_tag}", keys)
     if ledger:
@@ -180,7 +180,7 @@ def encode_action(action: Action, conversation_id: str, action_id: str) -> bytes
 
 
 def _fields(
-    before: Situation, after: Situation, fresh_epoch: str, newer: Newer
+    before: Situation, after: Situation, fresh_epoch: str, stored: bytes
 ) -> tuple[list[tuple[str, bytes]], list[str]]:
     """The record's fields that differ."""
     sets: list[tuple[str, bytes]] = []
@@ -194,6 +194,7 @@ def _fields(
             (f"p:{new.customer.participant_id}", spoken_as(new.customer)),
         ]
     if new != old:
+        newer = newer_in(stored, old) if old is not None and stored else NOTHING_NEWER
         sets.append(("state", with_newer(encode_state(new), newer)))
         was = {one.participant_id: one for one in old.connected} if old is not None else {}
         # By id: who has left and come back at once is another value, but not gone.

@@ -8,25 +8,10 @@ by one. An answer that did not come is `outcome: unknown`; one that was never as
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from hub.domain.conversation import Situation
 from hub.domain.ledger import Head
-
-
-@dataclass(frozen=True, slots=True)
-class Newer:
-    """
-    Members of a stored state that only a newer node knows: those of the state itself, and those of things in it.
-
-    They are carried, not understood: what a newer node derives from the rest it must not take from here.
-    """
-
-    members: Mapping[str, Any] = field(default_factory=dict)
-    of_things: Mapping[tuple[object, ...], Mapping[str, Any]] = field(default_factory=dict)
-
-
-NOTHING_NEWER = Newer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +21,8 @@ class Loaded:
 
     `version` and `monitor_version` are compared whole and mean nothing else; empty where there is none yet. `drafts` are
     by participant id. `fields` are the raw ones, for whoever writes the difference. `ledger` is the last line of each of
-    its chains in the ledger, `newer` what is written back with the state.
+    its chains in the ledger, `stored` the state's own bytes, which the next state
+    is written over: a newer node may have put more into it.
     """
 
     situation: Situation
@@ -48,7 +34,7 @@ class Loaded:
     customer_top: int = 0
     drafts: Mapping[str, str] = field(default_factory=dict)
     ledger: Mapping[str, Head] = field(default_factory=dict)
-    newer: Newer = NOTHING_NEWER
+    stored: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.cli import main
+from tests.support.called import status_of
 from tests.support.http_server import Asked, HttpServer, Said
 from tests.support.processes import ROOT
 from tests.unit.test_connector_check import KEY, Good, PastOnly
@@ -78,10 +78,7 @@ def test_what_cant_be_checked_ends_with_two(
         (["http://127.0.0.1:1/", "--secret-file", str(tmp_path / "none")], "", "No such file"),
     ):
         monkeypatch.setenv("HUB_CONNECTOR_SECRET", secret)
-        try:
-            status = main(["connector-check", *arguments])
-        except SystemExit as ended:  # what argparse refuses
-            status = int(str(ended.code))
+        status = status_of("connector-check", *arguments)
         said = capsys.readouterr()
         assert (status, said.out) == (2, ""), arguments
         assert words in said.err

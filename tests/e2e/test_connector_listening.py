@@ -14,6 +14,7 @@ import pytest
 from hub.cli import main
 from hub.connector_story import CHECKS
 from hub.store.embedded import EmbeddedError
+from tests.support.called import status_of
 from tests.support.connectors import Connector, Json
 from tests.support.http_server import HttpServer
 from tests.support.processes import ROOT
@@ -118,10 +119,7 @@ def test_what_cant_be_listened_on_ends_with_two(
         (["--listen", "127.0.0.1:0", "shop.example"], "allowed: https://"),
         (["--listen", "127.0.0.1:0", "--wait-s", "0"], "seconds"),
     ):
-        try:
-            status = main(["connector-check", *arguments])
-        except SystemExit as ended:  # what argparse refuses
-            status = int(str(ended.code))
+        status = status_of("connector-check", *arguments)
         said = capsys.readouterr()
         assert (status, said.out) == (2, ""), arguments
         assert words in said.err

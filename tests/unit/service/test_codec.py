@@ -6,8 +6,7 @@ from typing import Any
 import orjson
 
 from hub.domain.conversation import Monitor, Notice
-from hub.service.codec import decode_loaded, digest, encode_state, spoken_as, with_newer
-from hub.service.ports import Newer
+from hub.service.codec import Newer, decode_loaded, digest, encode_state, newer_in, spoken_as, with_newer
 from tests.unit.domain.words import BOB, CAY, EVE, NOW, conversation, counters, monitor, prepared, situation, wrapup
 
 NOTICE = Notice("tko_1", "bob", "prt_bob", "Ana", NOW, "optional", ("resolved",), 5)
@@ -83,10 +82,16 @@ def test_a_newer_nodes_members_are_no_business_of_the_rules() -> None:
     assert decode_loaded({b"state": later, b"version": b"1.5", b"epoch": b"a"}, NOW).situation.conversation == FULL
 
 
+def newer_of(state: bytes) -> Newer:
+    """What a record with this state has that this version doesn't know."""
+    loaded = decode_loaded({b"state": state, b"version": b"1.5", b"epoch": b"a"}, NOW)
+    return newer_in(loaded.stored, loaded.situation.existing)
+
+
 def test_a_newer_nodes_members_are_written_back() -> None:
     """Wherever in the state they stand; a thing that has moved takes its own along, one that is gone is gone."""
     later = grown(orjson.loads(encode_state(FULL)))
-    newer = decode_loaded({b"state": orjson.dumps(later), b"version": b"1.5", b"epoch": b"a"}, NOW).newer
+    newer = newer_of(orjson.dumps(later))
     assert orjson.loads(with_newer(encode_state(FULL), newer)) == later
     changed = replace(FULL, connected=(CAY,), past=(EVE, BOB), wrapups=(), owner=None)
     wanted = grown(orjson.loads(encode_state(changed)))
@@ -98,7 +103,7 @@ def test_a_state_of_this_version_has_nothing_newer() -> None:
     older = orjson.loads(encode_state(FULL))
     del older["at_end"]
     for stored in (encode_state(FULL), orjson.dumps(older)):
-        newer = decode_loaded({b"state": stored, b"version": b"1.5", b"epoch": b"a"}, NOW).newer
+        newer = newer_of(stored)
         assert newer == Newer()
         assert with_newer(encode_state(FULL), newer) == encode_state(FULL)
 

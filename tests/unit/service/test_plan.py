@@ -12,9 +12,9 @@ from hub.domain.conversation import Conversation, Participant, Situation
 from hub.domain.decide import decide
 from hub.domain.errors import Refused
 from hub.domain.evolve import evolve_all
-from hub.service.codec import encode_state, newer_in, spoken_as
+from hub.service.codec import encode_state, spoken_as
 from hub.service.plan import MONITOR_HERE, check_room, fitted, plan_commit
-from hub.service.ports import NOTHING_NEWER, Commit, Loaded, Newer
+from hub.service.ports import Commit, Loaded
 from tests.unit.domain.words import (
     BOB,
     CAY,
@@ -43,10 +43,10 @@ from tests.unit.domain.words import (
 )
 
 
-def plan(given: Situation, command: c.Command, newer: Newer = NOTHING_NEWER, **options: Any) -> Commit:
-    """The commit for `command`, with what a newer node had put into the state."""
+def plan(given: Situation, command: c.Command, stored: bytes = b"", **options: Any) -> Commit:
+    """The commit for `command`, over the state as it was stored."""
     events = decide(given, command)
-    loaded = Loaded(given, "" if given.conversation is None else "7.99", "55" if given.monitor else "", newer=newer)
+    loaded = Loaded(given, "" if given.conversation is None else "7.99", "55" if given.monitor else "", stored=stored)
     usual: dict[str, Any] = {
         "fresh_tag": "123",
         "fresh_epoch": "456",
@@ -144,7 +144,7 @@ def test_what_a_newer_node_wrote_survives(given: Situation, command: c.Command) 
     people = [*stored["connected"], *stored["past"], stored["customer"]]
     for thing in (stored, *people):
         thing["mood"] = "sunny"
-    commit = plan(given, command, newer=newer_in(orjson.dumps(stored), given.existing))
+    commit = plan(given, command, stored=orjson.dumps(stored))
     written = orjson.loads(dict(commit.sets)["state"])
     known = {one["participant_id"] for one in people}
     now = [*written["connected"], *written["past"], *written["at_end"], written["customer"]]
